@@ -1,0 +1,195 @@
+"""The figures as a table for people and as JSON for programs."""
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+# The contender that the others are set against.
+FLOOR: Final = "floor"
+# A server that takes more than this of a core while the others are measured disturbs them.
+IDLE_SHARE: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One stretch of load on one server; CPU time in seconds."""
+
+    count: int
+    seconds: float
+    user: float
+    system: float
+
+    def user_us(self) -> float:
+        """Microseconds per answer in the server's own code."""
+        return self.user / self.count * 1e6
+
+    def system_us(self) -> float:
+        """Microseconds per answer in the kernel."""
+        return self.system / self.count * 1e6
+
+    def total_us(self) -> float:
+        """Both."""
+        return self.user_us() + self.system_us()
+
+    def rate(self) -> float:
+        """Answers per second."""
+        return self.count / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median between the least and the greatest."""
+
+    median: float
+    least: float
+    greatest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of at least one value."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.least:.2f}-{self.greatest:.2f})"
+
+
+@dataclass(slots=True)
+class Result:
+    """All that was measured of one server."""
+
+    visits: list[Visit] = field(default_factory=list)
+    idle_cpu: float = 0.0
+    idle_seconds: float = 0.0
+
+    def spread(self, what: Callable[[Visit], float]) -> Spread:
+        """Over all visits."""
+        return Spread.of([what(visit) for visit in self.visits])
+
+    @property
+    def idle_share(self) -> float:
+        """Part of a core that it used while others were visited."""
+        return self.idle_cpu / self.idle_seconds if self.idle_seconds else 0.0
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
+
+
+def environment() -> dict[str, str]:
+    """Where and when: what has to stand beside every figure."""
+    implementation = f"{platform.python_implementation()} {platform.python_version()}"
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": f"{implementation} ({platform.python_compiler()})",
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "command": shlex.join(sys.orig_argv),
+    }
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Names to the left, figures to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+@dataclass(slots=True)
+class Report:
+    """One run of one benchmark; the harness fills it in."""
+
+    benchmark: str
+    about: str
+    unit: str
+    cores: tuple[int, int]
+    builds: dict[str, list[str]] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=environment)
+
+    def _against_floor(self, result: Result) -> Spread | None:
+        """Round by round, since what slows a machine for a while slows the floor as well."""
+        if FLOOR not in self.results:
+            return None
+        pairs = zip(result.visits, self.results[FLOOR].visits, strict=True)
+        return Spread.of([visit.total_us() / floor.total_us() for visit, floor in pairs])
+
+    def text(self) -> str:
+        """The table, with all that is needed to judge it."""
+        lines = [f"{self.benchmark}: {self.about}"]
+        lines += [f"server on core {self.cores[0]}, client on core {self.cores[1]}"]
+        lines += [f"{key}: {text}" for key, text in self.facts.items()]
+        lines += ["", *(f"{name}: {line}" for name, build in self.builds.items() for line in build), ""]
+        if self.results:
+            lines += ["CPU time of the server, median (least-greatest):", "", *self._table()]
+        else:
+            lines += ["nothing was measured"]
+        for name, result in self.results.items():
+            if result.idle_share > IDLE_SHARE:
+                lines += [f"note: {name} used {result.idle_share:.1%} of a core while it should have been idle"]
+        lines += [f"skipped {name}: {why}" for name, why in self.skipped.items()]
+        lines += [f"FAILED {name}: {why}" for name, why in self.failed.items()]
+        return "\n".join(lines)
+
+    def _table(self) -> list[str]:
+        rows = [["server", "user µs", "system µs", f"total µs/{self.unit}", f"x {FLOOR}", f"{self.unit}s/s"]]
+        for name, result in self.results.items():
+            ratio = self._against_floor(result)
+            rows.append(
+                [
+                    name,
+                    str(result.spread(Visit.user_us)),
+                    str(result.spread(Visit.system_us)),
+                    str(result.spread(Visit.total_us)),
+                    "-" if ratio is None else str(ratio),
+                    f"{result.spread(Visit.rate).median:.0f}",
+                ]
+            )
+        return _columns(rows)
+
+    def as_json(self) -> str:
+        """All of it, every visit included."""
+        servers: dict[str, dict[str, object]] = {}
+        for name, result in self.results.items():
+            ratio = self._against_floor(result)
+            servers[name] = {
+                "user_us": asdict(result.spread(Visit.user_us)),
+                "system_us": asdict(result.spread(Visit.system_us)),
+                "total_us": asdict(result.spread(Visit.total_us)),
+                "against_floor": None if ratio is None else asdict(ratio),
+                "rate": asdict(result.spread(Visit.rate)),
+                "idle_share": result.idle_share,
+                "visits": [asdict(visit) for visit in result.visits],
+            }
+        document = {
+            "benchmark": self.benchmark,
+            "about": self.about,
+            "unit": self.unit,
+            **self.facts,
+            "server_core": self.cores[0],
+            "client_core": self.cores[1],
+            "builds": self.builds,
+            "servers": servers,
+            "skipped": self.skipped,
+            "failed": self.failed,
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

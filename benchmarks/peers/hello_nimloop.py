@@ -1,0 +1,50 @@
+"""nimloop, as its users write it: a Python handler that looks at the path."""
+
+import importlib.machinery
+import sys
+
+from _peer import BODY, HOST, PATH, port_argument, say_build, say_port, skip
+
+try:
+    import nimloop_core
+    import nimloop_http
+    import nimloop_net
+    from nimloop_core import Loop
+    from nimloop_http import HttpRequest, HttpResponse, HttpServer
+except ImportError as missing:
+    skip(missing)
+
+
+def on_request(req: HttpRequest, res: HttpResponse) -> None:
+    """Answer the one path there is."""
+    if req.path == PATH:
+        res.send(BODY)
+    else:
+        res.status(404).send("Not Found")
+
+
+def compiled() -> list[str]:
+    """Names of the nimloop modules that are machine code in this process (mypyc or C)."""
+    endings = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    return sorted(
+        name
+        for name, module in sys.modules.items()
+        if name.startswith("nimloop_") and (getattr(module, "__file__", None) or "").endswith(endings)
+    )
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    port = port_argument()
+    loop = Loop()
+    server = HttpServer(loop, on_request)
+    _, port = server.listen(HOST, port)[0][:2]
+    say_build(nimloop_core, nimloop_net, nimloop_http)
+    print(f"build compiled modules: {', '.join(compiled()) or 'none'}")
+    print(f"build scanner: {getattr(nimloop_http, 'scanner', 'not told')}")
+    say_port(port)
+    loop.run()
+
+
+if __name__ == "__main__":
+    main()

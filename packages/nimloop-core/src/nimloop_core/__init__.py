@@ -1,0 +1,49 @@
+"""nimloop-core: a reactor event loop with a hierarchical timer wheel, and nothing else."""
+
+from __future__ import annotations
+
+from nimloop_core._loop import IdleHandler as IdleHandler
+from nimloop_core._loop import Loop as Loop
+from nimloop_core._loop import log_exception as log_exception
+from nimloop_core._signals import SignalHandler as SignalHandler
+from nimloop_core._timers import Timer as Timer
+from nimloop_core._watchers import ERROR as ERROR
+from nimloop_core._watchers import HUP as HUP
+from nimloop_core._watchers import READ as READ
+from nimloop_core._watchers import WRITE as WRITE
+from nimloop_core._watchers import Backend as Backend
+from nimloop_core._watchers import Watcher as Watcher
+from nimloop_core._watchers import WatcherTable as WatcherTable
+from nimloop_core.errors import AlreadyRegisteredError as AlreadyRegisteredError
+from nimloop_core.errors import BackendUnavailableError as BackendUnavailableError
+from nimloop_core.errors import DelayError as DelayError
+from nimloop_core.errors import LoopClosedError as LoopClosedError
+from nimloop_core.errors import LoopRunningError as LoopRunningError
+from nimloop_core.errors import NimloopError as NimloopError
+from nimloop_core.errors import NotRegisteredError as NotRegisteredError
+from nimloop_core.errors import TimerCancelledError as TimerCancelledError
+from nimloop_core.errors import WatcherError as WatcherError
+
+__all__ = [
+    "ERROR",
+    "HUP",
+    "READ",
+    "WRITE",
+    "AlreadyRegisteredError",
+    "Backend",
+    "BackendUnavailableError",
+    "DelayError",
+    "IdleHandler",
+    "Loop",
+    "LoopClosedError",
+    "LoopRunningError",
+    "NimloopError",
+    "NotRegisteredError",
+    "SignalHandler",
+    "Timer",
+    "TimerCancelledError",
+    "Watcher",
+    "WatcherError",
+    "WatcherTable",
+    "log_exception",
+]

@@ -1,0 +1,321 @@
+"""The loop: one thread, callbacks, and eight steps over and over.
+
+1. deferred callbacks that were queued before this iteration
+2. calls from other threads
+3. timers that are due, all taken out before any runs
+4. wait, no longer than the next timer, and not at all when something is ready
+5. dispatch, skipping stale events (4 and 5 are the backend's `poll`)
+6. timers that came due meanwhile
+7. sweep retired watchers
+8. idle callbacks, if step 5 called nobody
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import Final, Self, final
+
+from nimloop_core import backends
+from nimloop_core._signals import SignalHandler, SignalHub
+from nimloop_core._timers import NEVER_NS, Timer, TimerWheel, to_ns
+from nimloop_core._watchers import Backend, Watcher, WatcherTable
+from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
+from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
+
+_log: Final = logging.getLogger("nimloop.core")
+
+READ_BUFFER_BYTES: Final = 65536
+
+
+@final
+class IdleHandler:
+    """A callback for iterations without events. Made by `Loop.add_idle`."""
+
+    __slots__ = ("_handlers", "callback")
+
+    def __init__(self, handlers: dict[IdleHandler, None], callback: Callback) -> None:
+        self._handlers = handlers
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Call it no more. Harmless when repeated."""
+        self._handlers.pop(self, None)
+
+
+@final
+class Loop:
+    """A single-threaded reactor.
+
+    Only `stop` and `call_soon_threadsafe` may be called from other threads. Callbacks take no arguments, except the
+    ones of `register`, which get the mask of events. A callback that raises never ends the loop: the exception goes
+    to `exception_handler`.
+    """
+
+    def __init__(self, backend: str | Backend | None = None, *, clock: Clock = time.monotonic_ns) -> None:
+        """Open a loop on the best backend of this system, on the named one, or on one made by the caller.
+
+        The environment variable ``NIMLOOP_BACKEND`` names the default. Raises `BackendUnavailableError`.
+        """
+        self._backend: Final = backends.create(backend) if backend is None or isinstance(backend, str) else backend
+        self.clock: Final = clock
+        self.exception_handler: ExceptionHandler = log_exception
+        # Reads of all connections go through one buffer and are copied out at their true size before the next read:
+        # a fresh 64 KiB object per read would cost more than the copy.
+        self.read_buffer: Final = memoryview(bytearray(READ_BUFFER_BYTES))
+        self._wheel: Final = TimerWheel(clock)
+        self._watchers: Final = WatcherTable(self._backend, self._report)
+        self._signals: Final = SignalHub(self.register, self._report)
+        self._deferred: Final[deque[Callback]] = deque()
+        self._idle: Final[dict[IdleHandler, None]] = {}
+        self._posted: list[Callback] = []
+        self._lock: Final = threading.RLock()  # re-entrant, because a signal may call stop() in its middle; guards _posted, _woken, and the backend's wake against close
+        self._woken = False
+        self._stopping = False
+        self._running = False
+        self._closed = False
+
+    # What may be asked of a loop ------------------------------------------------------------------------------
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend: ``"epoll"``, ``"poll"`` …"""
+        return self._backend.name
+
+    @property
+    def running(self) -> bool:
+        """Whether `run` or `run_once` is in progress."""
+        return self._running
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def time(self) -> float:
+        """Return the loop's clock in seconds: monotonic, with no meaning beyond differences and `call_at`."""
+        return self.clock() / 1e9
+
+    # Scheduling -----------------------------------------------------------------------------------------------
+
+    def call_soon(self, callback: Callback) -> None:
+        """Call back before the loop waits next, after everything queued so far.
+
+        What is queued meanwhile has to wait for the next iteration, so that events are never starved.
+        """
+        if self._closed:
+            raise _closed()
+        self._deferred.append(_checked(callback))
+
+    def call_soon_threadsafe(self, callback: Callback) -> None:
+        """Like `call_soon`, from any thread: the loop is woken up."""
+        _checked(callback)
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            self._posted.append(callback)
+            self._wake()
+
+    def call_later(self, delay: float, callback: Callback) -> Timer:
+        """Call back once, `delay` seconds from now; never early, and by rounding at most a millisecond late."""
+        if self._closed:
+            raise _closed()
+        return self._wheel.add(to_ns(delay), 0, _checked(callback))
+
+    def call_at(self, when: float, callback: Callback) -> Timer:
+        """Call back once, at `when` on the scale of `time`; as soon as possible when that has passed."""
+        return self.call_later(max(0.0, when - self.time()), callback)
+
+    def call_every(self, interval: float, callback: Callback) -> Timer:
+        """Call back every `interval` seconds, first after one interval.
+
+        The rate is fixed: a late call does not move the ones after it, and what a busy loop has missed altogether
+        is skipped rather than made up for.
+        """
+        if self._closed:
+            raise _closed()
+        interval_ns = to_ns(interval)
+        if interval_ns == 0:
+            raise DelayError("an interval must be longer than 0 seconds")
+        return self._wheel.add(interval_ns, interval_ns, _checked(callback))
+
+    def add_idle(self, callback: Callback) -> IdleHandler:
+        """Call back after each iteration in which no descriptor had an event.
+
+        It does not keep the loop from waiting: with nothing else to do, an iteration lasts until the next timer.
+        """
+        if self._closed:
+            raise _closed()
+        handler = IdleHandler(self._idle, _checked(callback))
+        self._idle[handler] = None
+        return handler
+
+    def add_signal_handler(self, number: int, callback: Callback) -> SignalHandler:
+        """Call back from the loop when the process gets signal `number`. Main thread only, else ValueError.
+
+        `SignalHandler.cancel` and `close` put back what was installed before.
+        """
+        if self._closed:
+            raise _closed()
+        return self._signals.add(number, callback)
+
+    def register(
+        self, fd: int | HasFileno, events: int, callback: EventCallback, *, edge: bool = False
+    ) -> Watcher:
+        """Call back with a mask of events whenever `fd` is ready for ``READ``, ``WRITE`` or both.
+
+        With `edge`, once per change instead of as long as it lasts, where the backend can do that: `Watcher.edge`
+        tells. ``ERROR`` and ``HUP`` always come. The descriptor has to be non-blocking and stays the caller's:
+        unregister first, then close. Raises `AlreadyRegisteredError` for a second watcher, OSError for a descriptor
+        that the kernel cannot watch.
+        """
+        if self._closed:
+            raise _closed()
+        return self._watchers.register(fd if isinstance(fd, int) else fd.fileno(), events, callback, edge=edge)
+
+    # Running --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until `stop`. A stop from before makes it return after one iteration that does not wait."""
+        self._enter()
+        try:
+            while True:
+                self._iterate(-1)
+                if self._stopping:
+                    return
+        finally:
+            self._stopping = self._running = False
+
+    def run_once(self, timeout: float | None = None) -> None:
+        """Run one iteration, waiting at most `timeout` seconds for something to happen (None: no limit)."""
+        timeout_ns = -1 if timeout is None else to_ns(timeout)
+        self._enter()
+        try:
+            self._iterate(timeout_ns)
+        finally:
+            self._stopping = self._running = False
+
+    def stop(self) -> None:
+        """Make `run` return at the end of its iteration, or the next `run` after its first one. Any thread."""
+        with self._lock:
+            if not self._closed:
+                self._stopping = True
+                self._wake()
+
+    def close(self) -> None:
+        """Cancel every timer, unregister every watcher, restore signals, release the backend. Harmless when repeated.
+
+        Closes no descriptor of others. Raises `LoopRunningError` from inside `run`.
+        """
+        if self._running:
+            raise LoopRunningError("a running loop cannot be closed: call stop() and close it after run() returns")
+        if self._closed:
+            return
+        self._signals.close()
+        with self._lock:
+            self._closed = True
+            self._watchers.clear()
+            self._backend.close()
+            self._posted.clear()
+        self._deferred.clear()
+        self._idle.clear()
+        self._wheel.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "running" if self._running else "idle"
+        return f"<Loop {state} backend={self._backend.name} timers={self._wheel.pending}>"
+
+    # Inside ---------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        if self._closed:
+            raise _closed()
+        if self._running:
+            raise LoopRunningError("the loop is running already; a callback cannot run it again")
+        self._running = True
+
+    def _iterate(self, timeout_ns: int) -> None:
+        wheel = self._wheel
+        # 1. deferred
+        deferred = self._deferred
+        for _ in range(len(deferred)):
+            self._call(deferred.popleft())
+        # 2. from other threads
+        if self._woken:
+            self._run_posted()
+        # 3. timers
+        if wheel.pending:
+            wheel.fire_due(self.clock(), self._report)
+        # 4. wait, 5. dispatch
+        called = self._backend.poll(self._wait_ns(timeout_ns), self._watchers)
+        # 6. timers again
+        if wheel.pending:
+            wheel.fire_due(self.clock(), self._report)
+        # 7. sweep
+        if self._watchers.retired:
+            self._watchers.sweep()
+        # 8. idle
+        if called == 0 and self._idle:
+            for handler in list(self._idle):
+                if handler in self._idle:  # not cancelled by one before it
+                    self._call(handler.callback)
+
+    def _wait_ns(self, timeout_ns: int) -> int:
+        if self._deferred or self._woken or self._stopping:
+            return 0
+        next_ns = self._wheel.next_ns
+        if next_ns == NEVER_NS:
+            return timeout_ns
+        left = max(0, next_ns - self.clock())
+        return left if timeout_ns < 0 else min(left, timeout_ns)
+
+    def _run_posted(self) -> None:
+        with self._lock:
+            posted = self._posted
+            self._posted = []
+            self._woken = False
+        for callback in posted:
+            self._call(callback)
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._backend.wake()
+
+    def _call(self, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self._report(error, callback)
+
+    def _report(self, error: Exception, owner: object) -> None:
+        try:
+            self.exception_handler(error, owner)
+        except Exception:
+            _log.exception("the exception handler failed while it was told about %r from %r", error, owner)
+
+
+def log_exception(error: Exception, owner: object) -> None:
+    """Log the exception of a callback, with its traceback, to ``nimloop.core``: the default handler."""
+    _log.error("callback of %r failed", owner, exc_info=error)
+
+
+def _checked(callback: Callback) -> Callback:
+    if not callable(callback):
+        raise TypeError(f"the callback must be callable, not {callback!r}")
+    return callback
+
+
+def _closed() -> LoopClosedError:
+    return LoopClosedError("the loop is closed")

@@ -1,0 +1,126 @@
+"""Signals as ordinary callbacks of the loop.
+
+Python runs a signal handler between two bytecodes of the main thread, which may be in the middle of anything. So
+the handler installed here does nothing; `signal.set_wakeup_fd` makes the C-level handler write the signal's number
+into a socket, and the loop calls back when it gets to reading it.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Protocol, final
+
+from nimloop_core._watchers import READ, Watcher
+from nimloop_core.abc import Callback, EventCallback, ExceptionHandler
+
+_Previous = Callable[[int, FrameType | None], object] | int | None
+
+
+class _Register(Protocol):
+    def __call__(self, fd: int, events: int, callback: EventCallback) -> Watcher: ...
+
+
+@final
+class SignalHandler:
+    """A callback for one signal. Made by `Loop.add_signal_handler`."""
+
+    __slots__ = ("_hub", "callback", "number", "previous")
+
+    def __init__(self, hub: SignalHub, number: int, callback: Callback, previous: _Previous) -> None:
+        self._hub = hub
+        self.number = number
+        self.callback = callback
+        self.previous = previous
+
+    def cancel(self) -> None:
+        """Put the handler back that was there before. Harmless when repeated."""
+        self._hub.remove(self)
+
+
+@final
+class SignalHub:
+    """The signal handlers of one loop; holds the wake-up descriptor while there are any."""
+
+    def __init__(self, register: _Register, on_error: ExceptionHandler) -> None:
+        self._register = register
+        self._on_error = on_error
+        self._handlers: dict[int, SignalHandler] = {}
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        self._watcher: Watcher | None = None
+        self._outer_fd = -1
+
+    def add(self, number: int, callback: Callback) -> SignalHandler:
+        """Handle a signal; a handler added for it before is replaced. Main thread only, else ValueError."""
+        if not callable(callback):
+            raise TypeError(f"the callback must be callable, not {callback!r}")
+        previous = signal.getsignal(number)
+        if self._ends is None:
+            self._open()
+        try:
+            signal.signal(number, _ignore)
+        except (OSError, ValueError):
+            self._close_if_unused()
+            raise
+        if hasattr(signal, "siginterrupt"):
+            signal.siginterrupt(number, False)  # system calls go on instead of failing with EINTR
+        old = self._handlers.get(number)
+        handler = SignalHandler(self, number, callback, old.previous if old else previous)
+        self._handlers[number] = handler
+        return handler
+
+    def remove(self, handler: SignalHandler) -> None:
+        """Restore what was installed before `handler`, if it is still in charge."""
+        if self._handlers.get(handler.number) is handler:
+            del self._handlers[handler.number]
+            signal.signal(handler.number, handler.previous or signal.SIG_DFL)
+            self._close_if_unused()
+
+    def close(self) -> None:
+        """Restore every signal."""
+        for handler in list(self._handlers.values()):
+            self.remove(handler)
+
+    def _open(self) -> None:
+        ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(False)
+        try:
+            self._outer_fd = signal.set_wakeup_fd(ends[1].fileno(), warn_on_full_buffer=False)
+        except ValueError:
+            for end in ends:
+                end.close()
+            raise ValueError("signal handlers can be added in the main thread only") from None
+        self._ends = ends
+        self._watcher = self._register(ends[0].fileno(), READ, self._on_readable)
+
+    def _close_if_unused(self) -> None:
+        if self._handlers or self._ends is None or self._watcher is None:
+            return
+        signal.set_wakeup_fd(self._outer_fd)
+        self._watcher.unregister()
+        for end in self._ends:
+            end.close()
+        self._ends = self._watcher = None
+
+    def _on_readable(self, _events: int) -> None:
+        if self._ends is None:
+            return
+        try:
+            numbers = self._ends[0].recv(4096)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            handler = self._handlers.get(number)
+            if handler is None:
+                continue
+            try:
+                handler.callback()
+            except Exception as error:
+                self._on_error(error, handler)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Keep the signal from its default action; the wake-up descriptor carries the news."""

@@ -1,0 +1,177 @@
+"""Watchers: which callback wants to hear of which events on which descriptor.
+
+Two mistakes that every loop makes once are made impossible here.
+
+* **A stale event.** A batch from the kernel may hold an event for a descriptor that a callback earlier in the same
+  batch has unregistered, and whose number may by then belong to a new socket. Every registration gets the next
+  generation number; a backend calls only watchers that are not younger than the batch.
+* **A watcher freed while it runs.** Unregistering takes the watcher out of the table at once, but its callback is
+  kept until the batch is over, on the list of the retired.
+
+The table is indexed by descriptor: no hash look-up for an event. Kernels hand out the lowest free number, so it
+stays dense.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, final
+
+from nimloop_core.abc import EventCallback, ExceptionHandler
+from nimloop_core.errors import AlreadyRegisteredError, NotRegisteredError
+
+READ: Final = 1
+"""There is something to read, to accept, or the end of the stream."""
+WRITE: Final = 2
+"""There is room to write."""
+ERROR: Final = 4
+"""An error is pending on the descriptor; reported without being asked for."""
+HUP: Final = 8
+"""The peer will send no more: read on to the end. Reported without being asked for.
+
+A watcher with no interest at all (0) is told nothing, not even these two.
+"""
+
+
+class Backend(Protocol):
+    """What the loop needs from a system's way to wait; the contract is told in `nimloop_core.backends`."""
+
+    name: str
+    edge: bool
+    wake_fd: int
+
+    def add(self, fd: int, events: int, *, edge: bool) -> None: ...
+    def modify(self, fd: int, events: int, *, edge: bool) -> None: ...
+    def remove(self, fd: int) -> None: ...
+    def wake(self) -> None: ...
+    def poll(self, timeout_ns: int, table: WatcherTable) -> int: ...
+    def close(self) -> None: ...
+
+
+@final
+class Watcher:
+    """One registered descriptor. Made by `Loop.register`; ends with `unregister` or with the loop."""
+
+    __slots__ = ("_table", "callback", "edge", "events", "fd", "generation")
+
+    def __init__(self, table: WatcherTable, fd: int, events: int, callback: EventCallback, *, edge: bool) -> None:
+        self._table = table
+        self.fd: Final = fd
+        self.events = events
+        self.callback = callback
+        self.edge: Final = edge
+        self.generation = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether the watcher is registered."""
+        return self._table.find(self.fd) is self
+
+    def modify(self, events: int) -> None:
+        """Ask for `events` (``READ``, ``WRITE``, both or 0) from now on; raises `NotRegisteredError`."""
+        self._table.modify(self, events)
+
+    def unregister(self) -> None:
+        """Forget the descriptor, before it is closed. No event comes any more, not even from this batch.
+
+        Harmless when repeated. The descriptor stays open: it belongs to whoever opened it.
+        """
+        self._table.unregister(self)
+
+    def __repr__(self) -> str:
+        state = "active" if self.active else "unregistered"
+        return f"<Watcher fd={self.fd} {state} callback={self.callback!r}>"
+
+
+def _forgotten(_events: int) -> None:
+    """Stand in for the callback of a retired watcher."""
+
+
+@final
+class WatcherTable:
+    """All watchers of one loop, by descriptor, and the backend that knows about them."""
+
+    __slots__ = ("_backend", "generation", "on_error", "retired", "slots")
+
+    def __init__(self, backend: Backend, on_error: ExceptionHandler) -> None:
+        self._backend = backend
+        self.on_error: Final = on_error
+        self.generation = 0
+        self.slots: list[Watcher | None] = [None] * 64
+        self.retired: list[Watcher] = []
+        self._reserve(backend.wake_fd)  # so that its events find an empty slot
+
+    def find(self, fd: int) -> Watcher | None:
+        """Return the live watcher of a descriptor."""
+        return self.slots[fd] if 0 <= fd < len(self.slots) else None
+
+    def register(self, fd: int, events: int, callback: EventCallback, *, edge: bool) -> Watcher:
+        """Begin to watch `fd`. Whatever the backend raises leaves the table as it was."""
+        _check_events(events)
+        if fd < 0:
+            raise ValueError(f"a descriptor is not negative: {fd} (closed already?)")
+        if not callable(callback):
+            raise TypeError(f"the callback must be callable, not {callback!r}")
+        self._reserve(fd)
+        if self.slots[fd] is not None:
+            raise AlreadyRegisteredError(
+                f"descriptor {fd} has a watcher already; unregister it (before closing the descriptor) or modify it"
+            )
+        edge = edge and self._backend.edge
+        if events:
+            self._backend.add(fd, events, edge=edge)
+        watcher = Watcher(self, fd, events, callback, edge=edge)
+        self.generation += 1
+        watcher.generation = self.generation
+        self.slots[fd] = watcher
+        return watcher
+
+    def modify(self, watcher: Watcher, events: int) -> None:
+        """Change what a live watcher waits for."""
+        _check_events(events)
+        if self.find(watcher.fd) is not watcher:
+            raise NotRegisteredError(f"{watcher!r} was unregistered before")
+        if events == watcher.events:
+            return
+        # With no interest at all a descriptor leaves the backend: kernels report HUP and ERROR unasked, and as long
+        # as they last, to somebody who has said that he does not want to hear.
+        if not events:
+            self._backend.remove(watcher.fd)
+        elif watcher.events:
+            self._backend.modify(watcher.fd, events, edge=watcher.edge)
+        else:
+            self._backend.add(watcher.fd, events, edge=watcher.edge)
+        watcher.events = events
+
+    def unregister(self, watcher: Watcher) -> None:
+        """Take a watcher out of the table and retire it."""
+        if self.find(watcher.fd) is watcher:
+            self.slots[watcher.fd] = None
+            self.retired.append(watcher)
+            if watcher.events:
+                self._backend.remove(watcher.fd)
+
+    def sweep(self) -> None:
+        """Let go of the callbacks of retired watchers, once no event of the batch can need them."""
+        for watcher in self.retired:
+            watcher.callback = _forgotten
+        self.retired.clear()
+
+    def clear(self) -> None:
+        """Unregister everything."""
+        for watcher in self.slots:
+            if watcher is not None:
+                self.unregister(watcher)
+        self.sweep()
+
+    def __len__(self) -> int:
+        return sum(watcher is not None for watcher in self.slots)
+
+    def _reserve(self, fd: int) -> None:
+        missing = fd + 1 - len(self.slots)
+        if missing > 0:
+            self.slots.extend([None] * max(missing, len(self.slots)))
+
+
+def _check_events(events: int) -> None:
+    if events & ~(READ | WRITE):
+        raise ValueError(f"events must be READ, WRITE, both or 0, not {events!r}; ERROR and HUP always come")

@@ -1,0 +1,106 @@
+"""poll(2), for systems without anything better.
+
+It reports levels only, and costs time in proportion to the descriptors watched. It is woken through a pipe whose
+reading end is emptied on every wake-up.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import Final, final
+
+from nimloop_core._watchers import ERROR, HUP, READ, WRITE, WatcherTable
+
+_POLLIN: Final = 0x001
+_POLLOUT: Final = 0x004
+_POLLERR: Final = 0x008
+_POLLHUP: Final = 0x010
+_POLLNVAL: Final = 0x020
+_POLLRDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)  # Linux only
+
+_TO_KERNEL: Final = (0, _POLLIN | _POLLRDHUP, _POLLOUT, _POLLIN | _POLLRDHUP | _POLLOUT)
+
+
+@final
+class PollBackend:
+    """Waits with poll and is woken through a pipe."""
+
+    def __init__(self) -> None:
+        self.name = "poll"
+        self.edge = False
+        self._poll = select.poll()
+        self.wake_fd, self._wake_end = os.pipe()
+        os.set_blocking(self.wake_fd, False)
+        os.set_blocking(self._wake_end, False)
+        self._poll.register(self.wake_fd, _POLLIN)
+        self._closed = False
+
+    def add(self, fd: int, events: int, *, edge: bool) -> None:
+        """Start to watch a descriptor; poll(2) itself would not notice a closed one until it waits."""
+        del edge
+        os.fstat(fd)
+        self._poll.register(fd, _TO_KERNEL[events])
+
+    def modify(self, fd: int, events: int, *, edge: bool) -> None:
+        """Change what is watched."""
+        del edge
+        self._poll.modify(fd, _TO_KERNEL[events])
+
+    def remove(self, fd: int) -> None:
+        """Stop watching."""
+        self._poll.unregister(fd)
+
+    def wake(self) -> None:
+        """End the wait, from any thread."""
+        try:
+            os.write(self._wake_end, b"\0")
+        except BlockingIOError:
+            pass  # full of wake-ups: one is enough
+
+    def poll(self, timeout_ns: int, table: WatcherTable) -> int:
+        """Wait, then call the live watchers of the batch."""
+        batch = self._poll.poll(-(-timeout_ns // 1_000_000) if timeout_ns >= 0 else None)
+        slots = table.slots
+        youngest = table.generation
+        called = 0
+        for fd, bits in batch:
+            if fd == self.wake_fd:
+                self._drain()
+                continue
+            watcher = slots[fd]
+            if watcher is None or watcher.generation > youngest:
+                continue  # unregistered by a callback before it
+            if bits & _POLLNVAL:
+                # Closed without being unregistered. epoll forgets such a descriptor; poll would report it for ever.
+                table.unregister(watcher)
+                continue
+            called += 1
+            try:
+                watcher.callback(_mask(bits))
+            except Exception as error:
+                table.on_error(error, watcher)
+        return called
+
+    def close(self) -> None:
+        """Close both ends of the pipe."""
+        if not self._closed:
+            self._closed = True
+            os.close(self.wake_fd)
+            os.close(self._wake_end)
+
+    def _drain(self) -> None:
+        try:
+            while len(os.read(self.wake_fd, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+
+def _mask(bits: int) -> int:
+    return (
+        (READ if bits & _POLLIN else 0)
+        | (WRITE if bits & _POLLOUT else 0)
+        | (ERROR if bits & _POLLERR else 0)
+        | (HUP if bits & (_POLLHUP | _POLLRDHUP) else 0)
+    )

@@ -1,0 +1,207 @@
+"""What a head says about the message around it: how long the body is, and what becomes of the connection.
+
+This is where requests are smuggled: two programs in a chain that disagree about where a message ends. So everything
+that could be read in two ways is refused (RFC 9112 §6.3 and §11.2).
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from nimloop_http._grammar import (
+    ABSOLUTE_FORM,
+    AUTHORITY_FORM,
+    CONTENT_LENGTH,
+    DIGITS,
+    HOST,
+    LIST_SEPARATOR,
+    TOKEN,
+)
+from nimloop_http._headers import Headers
+from nimloop_http.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    UnknownCodingError,
+    UnknownExpectationError,
+)
+from nimloop_http.limits import Limits
+
+# RFC 9110 §9.1, and PATCH from RFC 5789.
+STANDARD_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+)
+
+
+@final
+class Head:
+    """The head of a request, checked. `raw` keeps its bytes; header fields become text when they are asked for."""
+
+    __slots__ = (
+        "_headers",
+        "chunked",
+        "content_length",
+        "expect_continue",
+        "host",
+        "keep_alive",
+        "method",
+        "minor",
+        "raw",
+        "target",
+        "upgrade",
+    )
+
+    def __init__(self, raw: bytes, method: str, target: str, minor: int) -> None:
+        self.raw: Final = raw
+        self.method: Final = method
+        self.target: Final = target
+        self.minor: Final = minor
+        """The minor version: 0 or 1."""
+        self.host = ""
+        """The authority that the request is for: from an absolute target, or else from Host."""
+        self.content_length: int | None = None
+        """Bytes of the body, or None when it is chunked or there is none."""
+        self.chunked = False
+        self.keep_alive = minor == 1
+        """Whether the client lets the connection be used again."""
+        self.expect_continue = False
+        """Whether the client waits for 100 Continue before it sends the body."""
+        self.upgrade = ""
+        """The protocols that the client would rather speak, as it listed them."""
+        self._headers: Headers | None = None
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows the head, an empty one included."""
+        return self.chunked or self.content_length is not None
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields: a case-insensitive multimap."""
+        if self._headers is None:
+            self._headers = Headers.from_head(self.raw)
+        return self._headers
+
+    def __repr__(self) -> str:
+        return f"<Head {self.method} {self.target} HTTP/1.{self.minor}>"
+
+
+def apply_control_fields(head: Head, fields: list[tuple[bytes, bytes]], limits: Limits) -> None:
+    """Read the fields that decide about framing and connection into `head`.
+
+    Raises the `ProtocolError` that fits for everything that is missing, doubled, contradictory or unknown.
+    """
+    host: bytes | None = None
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    options: list[bytes] = []
+    for name, value in fields:
+        match len(name):
+            case 4:
+                if host is not None:
+                    raise BadRequestError("there is more than one Host field")
+                host = value.rstrip(b" \t")
+            case 6:
+                _expect(head, value)
+            case 7:
+                head.upgrade = f"{head.upgrade}, {_text(value)}" if head.upgrade else _text(value)
+            case 10:
+                options += _tokens(value.lower())
+            case 14:
+                lengths.append(value)
+            case _:
+                codings.append(value)
+    _host(head, host)
+    if options:
+        _connection(head, options)
+    if codings:
+        _transfer_encoding(head, codings, with_length=bool(lengths))
+    elif lengths:
+        _content_length(head, lengths, limits)
+
+
+def check_target(method: str, target: bytes, head: Head) -> None:
+    """Check that the target has a form that the method allows (RFC 9112 §3.2)."""
+    if target[0] == 0x2F:  # "/": the origin form, for everything but CONNECT
+        if method != "CONNECT":
+            return
+    elif method == "CONNECT":
+        if AUTHORITY_FORM.fullmatch(target):
+            return
+    elif target == b"*":
+        if method == "OPTIONS":
+            return
+    else:
+        match = ABSOLUTE_FORM.fullmatch(target)
+        if match is not None and match.group(1):
+            # §3.2.2: the authority of the target counts, whatever Host says.
+            head.host = match.group(1).decode("ascii")
+            return
+    raise BadRequestError(f"the request target does not suit the method {method}: {head.target[:60]!r}")
+
+
+def _host(head: Head, host: bytes | None) -> None:
+    if host is None:
+        if head.minor == 1:
+            raise BadRequestError("an HTTP/1.1 request needs a Host field")
+        return
+    if HOST.fullmatch(host) is None:
+        raise BadRequestError(f"the Host field is not a host with an optional port: {host[:60]!r}")
+    if not head.host:
+        head.host = host.decode("ascii")
+
+
+def _connection(head: Head, options: list[bytes]) -> None:
+    # RFC 9112 §9.3: close wins; without it HTTP/1.1 persists, HTTP/1.0 only when asked to.
+    if b"close" in options:
+        head.keep_alive = False
+    elif b"keep-alive" in options:
+        head.keep_alive = True
+
+
+def _expect(head: Head, value: bytes) -> None:
+    if _text(value).lower() != "100-continue":
+        raise UnknownExpectationError(f"unknown expectation: {_text(value)[:60]!r}")
+    # RFC 9110 §10.1.1: one from an HTTP/1.0 client must be ignored.
+    head.expect_continue = head.minor == 1
+
+
+def _transfer_encoding(head: Head, values: list[bytes], *, with_length: bool) -> None:
+    if head.minor == 0:
+        raise BadRequestError("HTTP/1.0 has no Transfer-Encoding")
+    if with_length:
+        raise BadRequestError("Transfer-Encoding and Content-Length contradict each other")
+    codings = [coding for value in values for coding in _tokens(value.lower())]
+    # RFC 9112 §6.1 and §6.3: chunked is applied once, last, or the end of the request cannot be known.
+    if not codings or codings[-1] != b"chunked" or codings.count(b"chunked") != 1:
+        raise BadRequestError("the last transfer coding of a request must be chunked, once")
+    if len(codings) > 1:
+        raise UnknownCodingError(f"unknown transfer coding: {_text(codings[0])[:60]!r}")
+    head.chunked = True
+
+
+def _content_length(head: Head, values: list[bytes], limits: Limits) -> None:
+    numbers = {number for value in values for number in LIST_SEPARATOR.split(value.rstrip(b" \t"))}
+    for number in numbers:
+        if CONTENT_LENGTH.fullmatch(number) is None:
+            if DIGITS.fullmatch(number):
+                raise BodyTooLargeError(f"the body is announced with more than {limits.body} bytes")
+            raise BadRequestError(f"Content-Length is not a number: {number[:60]!r}")
+    if len(numbers) != 1:
+        raise BadRequestError("the values of Content-Length differ")
+    length = int(numbers.pop())
+    if length > limits.body:
+        raise BodyTooLargeError(f"the body is announced with {length} bytes; the limit is {limits.body}")
+    head.content_length = length
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    """Take a list of tokens apart; raises `BadRequestError` for an element that is not one."""
+    elements = [element for element in LIST_SEPARATOR.split(value.strip(b" \t")) if element]
+    for element in elements:
+        if TOKEN.fullmatch(element) is None:
+            raise BadRequestError(f"not a list of tokens: {value[:60]!r}")
+    return elements
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b" \t").decode("latin-1")

@@ -1,0 +1,55 @@
+"""Header fields as a case-insensitive multimap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Self, final
+
+from nimloop_http._grammar import FIELDS
+
+
+@final
+class Headers(Mapping[str, str]):
+    """Header fields in the order they came; names compare without regard to case.
+
+    ``headers[name]`` joins several fields of one name with ``", "``, as RFC 9110 §5.3 allows; `get_all` keeps them
+    apart. Values are text in which each character stands for one byte (ISO 8859-1).
+    """
+
+    __slots__ = ("_fields", "_index")
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._fields: list[tuple[str, str]] = list(fields)
+        self._index: dict[str, list[str]] = {}
+        for name, value in self._fields:
+            self._index.setdefault(name.lower(), []).append(value)
+
+    @classmethod
+    def from_head(cls, raw: bytes) -> Self:
+        """Take the fields from a head that was checked before."""
+        return cls(
+            (name.decode("ascii"), value.rstrip(b" \t").decode("latin-1")) for name, value in FIELDS.findall(raw)
+        )
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._index[name.lower()])
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._index
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of all fields with that name, in order; empty when there is none."""
+        return list(self._index.get(name.lower(), ()))
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Return every field as it was spelt, in order."""
+        return list(self._fields)
+
+    def __repr__(self) -> str:
+        return f"Headers({self._fields!r})"

@@ -1,0 +1,127 @@
+"""Scanning a request's head: one call that checks everything and takes apart what the server itself needs.
+
+`scan_head` is one pass of one pattern, and is all that a good request needs. Only when it fails, `diagnose` walks the
+same bytes slowly and says what is wrong. It looks at the lines in order, so that the answer depends on the bytes and
+not on how they were cut into pieces: whatever makes a shorter beginning unacceptable is reported first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from nimloop_http._grammar import BARE_LINE_END, CONTROL_FIELDS, FIELD_LINE, REQUEST_HEAD, REQUEST_LINE, TOKEN_BYTES
+from nimloop_http.errors import (
+    BadRequestError,
+    HeadersTooLargeError,
+    LimitError,
+    ProtocolError,
+    RequestLineTooLongError,
+    TooManyHeadersError,
+    VersionError,
+)
+from nimloop_http.limits import Limits
+
+Scan = tuple[bytes, bytes, int, list[tuple[bytes, bytes]]]
+"""Method, target, minor version, and the fields that `CONTROL_FIELDS` names, with their values as they stand."""
+
+_SHORTEST_FIELD: Final = 4  # "a:" CR LF
+
+
+def scan_head(head: bytes, limits: Limits) -> Scan | None:
+    """Take a complete head apart, up to and including its empty line; None when anything is wrong with it."""
+    size = len(head)
+    if size > limits.request_line or size > limits.header_bytes or size > limits.headers * _SHORTEST_FIELD:
+        line = head.find(b"\r\n")
+        if (
+            line > limits.request_line
+            or size - line - 4 > limits.header_bytes
+            or head.count(b"\r\n") - 2 > limits.headers
+        ):
+            return None
+    match = REQUEST_HEAD.fullmatch(head)
+    if match is None:
+        return None
+    method, target, minor = match.groups()
+    return method, target, minor == b"1", CONTROL_FIELDS.findall(head)
+
+
+def diagnose(data: bytes, limits: Limits) -> ProtocolError | None:
+    """Say what is wrong with the beginning of a request, complete or not; None when nothing is so far."""
+    if data and data[0] not in TOKEN_BYTES:
+        return BadRequestError(f"a request begins with a method, not with {data[:1]!r}")
+    line_end = data.find(b"\r\n")
+    length = line_end if line_end >= 0 else len(data)
+    if _bare_line_end(data, 0, min(length, limits.request_line)):
+        return BadRequestError("CR and LF may only come as a pair, at the end of a line")
+    if length > limits.request_line:
+        return RequestLineTooLongError(f"the request line is longer than {limits.request_line} bytes")
+    if line_end < 0:
+        return None
+    return _diagnose_request_line(data[: line_end + 2]) or diagnose_fields(
+        data,
+        line_end + 2,
+        limits.header_bytes,
+        limits.headers,
+        too_large=HeadersTooLargeError(f"the header fields have more than {limits.header_bytes} bytes"),
+    )
+
+
+def _diagnose_request_line(line: bytes) -> ProtocolError | None:
+    match = REQUEST_LINE.fullmatch(line)
+    if match is None:
+        return BadRequestError(f"not a request line: {_excerpt(line)}")
+    major, minor = match.group(3, 4)
+    if major != b"1" or minor not in {b"0", b"1"}:
+        return VersionError(f"HTTP/{major.decode()}.{minor.decode()} is not supported; HTTP/1.1 and HTTP/1.0 are")
+    return None
+
+
+def diagnose_fields(
+    data: bytes, start: int, most_bytes: int, most_fields: int, *, too_large: LimitError
+) -> ProtocolError | None:
+    """Say what is wrong with the field lines from `start` on, complete or not."""
+    position = start
+    number = 0
+    while True:
+        line_end = data.find(b"\r\n", position)
+        end = line_end if line_end >= 0 else len(data)
+        if _bare_line_end(data, position, min(end, start + most_bytes)):
+            return BadRequestError("CR and LF may only come as a pair, at the end of a line")
+        if end == position and line_end >= 0:
+            return None  # the empty line
+        if end - start + 2 > most_bytes + (0 if line_end >= 0 else 2):
+            return too_large
+        if line_end < 0:
+            return None
+        number += 1
+        if number > most_fields:
+            return TooManyHeadersError(f"there are more than {most_fields} header fields")
+        line = data[position : line_end + 2]
+        if FIELD_LINE.fullmatch(line) is None:
+            return BadRequestError(_field_trouble(line))
+        position = line_end + 2
+
+
+def _field_trouble(line: bytes) -> str:
+    name, colon, value = line[:-2].partition(b":")
+    if line[:1] in {b" ", b"\t"}:
+        return "a header field must not be folded over several lines"
+    if not colon:
+        return f"a header field has no colon: {_excerpt(line)}"
+    if not name:
+        return f"a header field has no name: {_excerpt(line)}"
+    if name.rstrip(b" \t") != name:
+        return f"there is white space before the colon of a header field: {_excerpt(line)}"
+    if any(byte not in TOKEN_BYTES for byte in name):
+        return f"the name of a header field is not a token: {_excerpt(name)}"
+    return f"the value of the header field {name.decode('ascii')} has a control character: {_excerpt(value)}"
+
+
+def _bare_line_end(data: bytes, start: int, end: int) -> bool:
+    """Tell whether a lone CR or LF begins before `end`."""
+    match = BARE_LINE_END.search(data, start)
+    return match is not None and match.start() < end
+
+
+def _excerpt(text: bytes) -> str:
+    return repr(text[:60])[1:]

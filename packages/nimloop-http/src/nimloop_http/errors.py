@@ -1,0 +1,140 @@
+"""Every exception that nimloop-http raises on its own account.
+
+NimloopError
+└── HttpError
+    ├── ProtocolError                    the peer broke the protocol; carries the `status` to answer
+    │   ├── BadRequestError              400  malformed, ambiguous or forbidden
+    │   ├── UnknownMethodError           501  well-formed, but not a method that is implemented
+    │   ├── UnknownCodingError           501  a transfer coding other than chunked
+    │   ├── UnknownExpectationError      417  Expect asks for something other than 100-continue
+    │   ├── VersionError                 505  not HTTP/1.0 or HTTP/1.1
+    │   ├── IncompleteMessageError       400  the peer ended its side in the middle of a message
+    │   ├── TimedOutError                408  the message did not arrive in time
+    │   └── LimitError                   a setting in `Limits` was exceeded
+    │       ├── RequestLineTooLongError  414
+    │       ├── HeadersTooLargeError     431  the header section has too many bytes
+    │       ├── TooManyHeadersError      431  … or too many fields
+    │       ├── BodyTooLargeError        413
+    │       ├── ChunkLineTooLongError    400  the line with a chunk's size and extensions
+    │       └── TrailersTooLargeError    431
+    └── MisuseError (RuntimeError)       this program used the library wrongly
+        ├── InvalidHeaderError (ValueError)  a field that must not, or cannot, be sent
+        ├── ResponseSentError            the response was sent already
+        ├── ContentLengthError           a stream got more or less than it had promised
+        ├── StaleResponseError           the client has gone; there is nobody to answer
+        └── ParserStateError             the parser was fed after an error or after an upgrade
+"""
+
+from __future__ import annotations
+
+from nimloop_core import NimloopError
+
+
+class HttpError(NimloopError):
+    """The root of nimloop-http's exceptions."""
+
+
+class ProtocolError(HttpError):
+    """The peer broke HTTP. `status` is what a server should answer before it closes the connection."""
+
+    status: int = 400
+
+
+class BadRequestError(ProtocolError):
+    """Malformed, ambiguous or forbidden by RFC 9110 or RFC 9112; the message says what."""
+
+
+class UnknownMethodError(ProtocolError):
+    """A well-formed method that is not implemented."""
+
+    status = 501
+
+
+class UnknownCodingError(ProtocolError):
+    """A transfer coding that is not implemented; chunked is the only one."""
+
+    status = 501
+
+
+class UnknownExpectationError(ProtocolError):
+    """An expectation other than 100-continue."""
+
+    status = 417
+
+
+class VersionError(ProtocolError):
+    """A version of HTTP other than 1.0 and 1.1."""
+
+    status = 505
+
+
+class IncompleteMessageError(ProtocolError):
+    """The peer ended its side in the middle of a message."""
+
+
+class TimedOutError(ProtocolError):
+    """The message did not arrive within its deadline."""
+
+    status = 408
+
+
+class LimitError(ProtocolError):
+    """A limit of this server was exceeded; the message names it."""
+
+
+class RequestLineTooLongError(LimitError):
+    """The request line is longer than ``Limits.request_line``."""
+
+    status = 414
+
+
+class HeadersTooLargeError(LimitError):
+    """The header section is larger than ``Limits.header_bytes``."""
+
+    status = 431
+
+
+class TooManyHeadersError(LimitError):
+    """There are more header fields than ``Limits.headers``."""
+
+    status = 431
+
+
+class BodyTooLargeError(LimitError):
+    """The body is, or is announced to be, larger than ``Limits.body``."""
+
+    status = 413
+
+
+class ChunkLineTooLongError(LimitError):
+    """The line with a chunk's size and extensions is longer than ``Limits.chunk_line``."""
+
+
+class TrailersTooLargeError(LimitError):
+    """The trailer section is larger than ``Limits.trailer_bytes``."""
+
+    status = 431
+
+
+class MisuseError(HttpError, RuntimeError):
+    """This program used the library wrongly."""
+
+
+class InvalidHeaderError(MisuseError, ValueError):
+    """The field would break the response apart, or belongs to the server (framing)."""
+
+
+class ResponseSentError(MisuseError):
+    """The response was sent, or its stream was begun, already."""
+
+
+class ContentLengthError(MisuseError):
+    """A sized stream got more or fewer bytes than it had promised; the connection was aborted."""
+
+
+class StaleResponseError(MisuseError):
+    """The client has gone; look at ``res.closed``, or set ``res.on_close``, before answering late."""
+
+
+class ParserStateError(MisuseError):
+    """The parser cannot go on: it has raised a `ProtocolError`, or the connection belongs to another protocol now."""

@@ -1,0 +1,37 @@
+"""nimloop-net: stream servers and connections with back-pressure, on nimloop-core."""
+
+from __future__ import annotations
+
+from nimloop_net._connection import Address as Address
+from nimloop_net._connection import Connection as Connection
+from nimloop_net._connection import OnAccept as OnAccept
+from nimloop_net._connection import OnClose as OnClose
+from nimloop_net._connection import OnData as OnData
+from nimloop_net._connection import OnDrain as OnDrain
+from nimloop_net._connection import OnEof as OnEof
+from nimloop_net._server import TcpServer as TcpServer
+from nimloop_net.errors import AddressError as AddressError
+from nimloop_net.errors import ConnectionClosedError as ConnectionClosedError
+from nimloop_net.errors import FileTruncatedError as FileTruncatedError
+from nimloop_net.errors import LimitError as LimitError
+from nimloop_net.errors import NetError as NetError
+from nimloop_net.errors import StalledError as StalledError
+from nimloop_net.errors import WriteBufferFullError as WriteBufferFullError
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "Connection",
+    "ConnectionClosedError",
+    "FileTruncatedError",
+    "LimitError",
+    "NetError",
+    "OnAccept",
+    "OnClose",
+    "OnData",
+    "OnDrain",
+    "OnEof",
+    "StalledError",
+    "TcpServer",
+    "WriteBufferFullError",
+]

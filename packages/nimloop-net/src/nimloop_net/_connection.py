@@ -1,0 +1,466 @@
+"""A stream connection: edge-triggered reads, an outbox, water marks, and an end that loses nothing.
+
+Reading. An event is worth up to `READ_QUOTA` bytes; what a faster peer has sent beyond that waits for the next
+iteration, so that it cannot keep timers and other connections waiting. A read shorter than the buffer proves that
+the socket is empty (epoll(7)), unless the event carried HUP: then one reads on to the end.
+
+Writing. `send` never makes a system call: it queues. The queue leaves in one call when the work of the event is done,
+or, for a `send` from elsewhere (a timer, another connection's callback), before the loop waits next. So a failing
+socket never surprises the caller in the middle of its work.
+
+Ending. See `nimloop_net._state`. `on_close` comes once, from the loop, never from inside `close`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final, Protocol, final
+
+from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Timer
+from nimloop_net import _state as st
+from nimloop_net._outbox import FileRange, Outbox
+from nimloop_net.errors import ConnectionClosedError, StalledError, WriteBufferFullError
+
+READ_QUOTA: Final = 256 * 1024
+HIGH_WATER: Final = 64 * 1024
+LOW_WATER: Final = 16 * 1024
+MAX_BUFFER: Final = 64 << 20
+LINGER: Final = 5.0
+
+_LINGER_RESET: Final = struct.pack("ii", 1, 0)
+
+Address = tuple[str, int] | str
+"""``(host, port)`` for TCP, a path for a Unix socket, where abstract names begin with a NUL and unnamed ends are empty."""
+
+
+class Owner(Protocol):
+    """Who made a connection and has to hear of its end."""
+
+    def forget(self, connection: Connection) -> None:
+        """Called once, before `on_close`."""
+
+
+@final
+class Connection:
+    """One TCP or Unix stream connection. Made by `TcpServer`.
+
+    The callbacks get the connection first and may be replaced at any time; a protocol takes a connection over by
+    doing so. One that raises is reported to the loop's exception handler and the connection is aborted.
+
+    ``on_data(conn, data)``
+        Bytes from the peer, as they come.
+    ``on_eof(conn)``
+        The peer will send no more. Without it, the connection is closed once everything queued is sent.
+    ``on_drain(conn)``
+        The unsent bytes fell to the low-water mark, after a `send` that returned False.
+    ``on_close(conn, error)``
+        The connection is gone; once, on every path. `error` is None when it ended well.
+    """
+
+    __slots__ = (
+        "_above",
+        "_busy",
+        "_edge",
+        "_local",
+        "_moved",
+        "_outbox",
+        "_owner",
+        "_paused",
+        "_peer",
+        "_reading",
+        "_sock",
+        "_state",
+        "_timer",
+        "_unread",
+        "_watcher",
+        "context",
+        "high_water",
+        "linger",
+        "loop",
+        "low_water",
+        "max_buffer",
+        "on_close",
+        "on_data",
+        "on_drain",
+        "on_eof",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        peer: Address | None = None,
+        owner: Owner | None = None,
+        *,
+        on_data: OnData | None = None,
+        on_close: OnClose | None = None,
+        on_drain: OnDrain | None = None,
+        on_eof: OnEof | None = None,
+    ) -> None:
+        """Take over a connected, non-blocking socket; no event comes before `start`."""
+        self.loop: Final = loop
+        self.context: object = None
+        self.on_data = on_data
+        self.on_close = on_close
+        self.on_drain = on_drain
+        self.on_eof = on_eof
+        self.high_water = HIGH_WATER
+        self.low_water = LOW_WATER
+        self.max_buffer = MAX_BUFFER
+        self.linger = LINGER
+        self._sock = sock
+        self._owner = owner
+        self._peer = peer
+        self._local: Address | None = None
+        self._outbox: Final = Outbox()
+        self._state = st.OPEN
+        self._busy = False  # a flush is going to follow: at the end of this event, or before the loop waits
+        self._above = False  # send has returned False and on_drain is owed
+        self._paused = False
+        self._unread = False  # the socket may hold bytes that no event will announce
+        self._moved = False  # bytes left since the linger timer looked last
+        self._timer: Timer | None = None
+        # Registered for both directions once and for all where the backend reports changes; where it reports
+        # levels, the interest follows the need.
+        watcher = loop.register(sock, 0, self._on_events, edge=True)
+        self._watcher: Final = watcher
+        self._edge: Final = watcher.edge
+
+    def start(self) -> None:
+        """Begin to receive events."""
+        if self._state != st.CLOSED:
+            self._watcher.modify(READ | WRITE if self._edge else self._interest())
+
+    # What it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """One of the names in the table of `nimloop_net._state`: ``"open"`` … ``"closed"``."""
+        return st.NAMES[self._state]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the descriptor is closed; `on_close` may still be on its way."""
+        return self._state == st.CLOSED
+
+    @property
+    def writable(self) -> bool:
+        """Whether `send` is possible: our side has not been ended."""
+        return self._state in st.CAN_SEND
+
+    @property
+    def peer(self) -> Address:
+        """The address of the other end."""
+        if self._peer is None:
+            self._peer = "" if self.closed else address_of(self._sock.getpeername())
+        return self._peer
+
+    @property
+    def local(self) -> Address:
+        """The address of this end."""
+        if self._local is None:
+            self._local = "" if self.closed else address_of(self._sock.getsockname())
+        return self._local
+
+    @property
+    def write_buffer_size(self) -> int:
+        """Bytes that were accepted and not yet handed to the kernel, ranges of files included."""
+        return self._outbox.size
+
+    @property
+    def reading(self) -> bool:
+        """Whether data is wanted: not paused."""
+        return not self._paused
+
+    # Sending --------------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes | bytearray | memoryview) -> bool:
+        """Queue bytes; changeable ones are copied. Returns False above the high-water mark: wait for `on_drain`.
+
+        Raises `ConnectionClosedError` once this side was ended. More than `max_buffer` unsent bytes abort the
+        connection with `WriteBufferFullError`: the caller did not listen.
+        """
+        if self._state > st.PEER_DONE:
+            raise ConnectionClosedError(f"cannot send on a connection that is {self.state}")
+        if type(data) is not bytes:
+            data = bytes(data)
+        if not data:
+            return not self._above
+        outbox = self._outbox
+        if outbox.memory + len(data) > self.max_buffer:
+            self._end(
+                WriteBufferFullError(
+                    f"{outbox.memory + len(data)} unsent bytes exceed the limit of {self.max_buffer}"
+                )
+            )
+            return False
+        outbox.add(data)
+        return self._queued()
+
+    def send_file(self, fd: int, offset: int, count: int) -> bool:
+        """Queue `count` bytes of an open file from `offset` on; the descriptor is taken over and closed in any case.
+
+        The bytes go from the page cache to the socket where the system can do that. A file that ends early aborts
+        the connection with `FileTruncatedError`. Returns and raises like `send`.
+        """
+        if self._state > st.PEER_DONE or offset < 0 or count < 0:
+            os.close(fd)
+            if self._state > st.PEER_DONE:
+                raise ConnectionClosedError(f"cannot send on a connection that is {self.state}")
+            raise ValueError(f"offset and count must not be negative: {offset}, {count}")
+        if count == 0:
+            os.close(fd)
+            return not self._above
+        self._outbox.add_file(FileRange(fd, offset, count))
+        return self._queued()
+
+    def _queued(self) -> bool:
+        if not self._busy:
+            self._busy = True
+            self.loop.call_soon(self._settle)
+        if self._outbox.size > self.high_water:
+            self._above = True
+        return not self._above
+
+    def _settle(self) -> None:
+        """The work of an event is done: send what it queued, or take note that nothing is left to send."""
+        self._busy = False
+        if self._outbox.size:
+            self._flush()
+        elif self._state >= st.ENDING:
+            self._move(st.DRAINED)
+
+    def _flush(self) -> None:
+        """Send what can be sent, and do what depends on how much is left."""
+        outbox = self._outbox
+        before = outbox.size
+        try:
+            room = outbox.write_to(self._sock)
+        except OSError as error:
+            self._end(error)
+            return
+        left = outbox.size
+        if left != before:
+            self._moved = True
+        if not self._edge:
+            self._update_interest()
+        if left:
+            if room:
+                self._queued()  # the quota ended it: go on in the next iteration
+            if self._state >= st.DRAINING and self._timer is None:
+                self._timer = self.loop.call_later(self.linger, self._check_progress)
+        elif self._state >= st.ENDING:
+            self._move(st.DRAINED)
+            return
+        if self._above and left <= self.low_water:
+            self._above = False
+            if self.on_drain is not None and self._state in st.CAN_SEND:
+                self._guard(self.on_drain)
+
+    # Receiving ------------------------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """Deliver no data until `resume_reading`; the kernel's buffer fills and slows the peer down."""
+        self._paused = True
+        self._update_interest()
+
+    def resume_reading(self) -> None:
+        """Deliver data again, beginning with what has arrived meanwhile."""
+        if self._paused:
+            self._paused = False
+            self._update_interest()
+            if self._unread:
+                self._read_soon()
+
+    def _on_events(self, events: int) -> None:
+        """Serve one event; everything that it queues leaves at its end."""
+        self._busy = True
+        if events & (READ | HUP | ERROR):
+            self._read(events)
+        self._settle()
+
+    def _read_soon(self) -> None:
+        self.loop.call_soon(self._continue_reading)
+
+    def _continue_reading(self) -> None:
+        if self._unread and not self._paused:
+            self._on_events(READ | HUP)
+
+    def _read(self, events: int) -> None:
+        buffer = self.loop.read_buffer
+        quota = READ_QUOTA
+        while True:
+            if self._paused and self._state in st.DELIVERS:
+                self._unread = True
+                return
+            if self._state == st.CLOSED or self._state == st.PEER_DONE or self._state == st.FLUSHING:
+                if events & ERROR and self._state != st.CLOSED:
+                    self._end(self._pending_error())
+                return
+            try:
+                count = self._sock.recv_into(buffer)
+            except BlockingIOError:
+                self._unread = False
+                return
+            except OSError as error:
+                self._end(error)
+                return
+            if count == 0:
+                self._unread = False
+                self._on_peer_eof()
+                return
+            self._unread = count == len(buffer) or events & (HUP | ERROR) != 0
+            if self._state in st.DELIVERS and self.on_data is not None:
+                try:
+                    self.on_data(self, bytes(buffer[:count]))
+                except Exception as error:
+                    self._failed(error)
+                    return
+            if not self._unread:
+                return
+            quota -= count
+            if quota <= 0:
+                self._read_soon()
+                return
+
+    def _on_peer_eof(self) -> None:
+        self._move(st.EOF)
+        if self._state == st.PEER_DONE:
+            if self.on_eof is not None:
+                self._guard(self.on_eof)
+            else:
+                self._finish(st.FINISH)
+
+    def _pending_error(self) -> OSError:
+        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return OSError(number, os.strerror(number)) if number else ConnectionResetError("the connection was reset")
+
+    # Ending ---------------------------------------------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """End our side: FIN follows the last queued byte. Data is still delivered until the peer ends its side."""
+        self._finish(st.END)
+
+    def close_after_drain(self, linger: float | None = None) -> None:
+        """Send everything queued, then close; deliver nothing more meanwhile.
+
+        Then `linger` seconds (by default ``conn.linger``) are left to the peer to end its side too, while what it
+        still sends is thrown away; closing without that could make the kernel reset the connection and destroy what
+        the peer has not read. 0 closes at once: right when the peer is known to send nothing more. A peer that
+        takes nothing of what is queued for as long as ``conn.linger`` is cut off with `StalledError`.
+        """
+        if linger:
+            self.linger = linger
+        self._finish(st.FINISH_NOW if linger == 0 else st.FINISH)
+
+    def close(self) -> None:
+        """Close now. What is not yet in the kernel is lost; what is there is delivered. Harmless when repeated."""
+        self._end(None)
+
+    def abort(self) -> None:
+        """Reset the connection: the peer gets an error, and nothing more of what was sent. Harmless when repeated."""
+        if self._state != st.CLOSED:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+            self._end(None)
+
+    def _finish(self, event: int) -> None:
+        self._move(event)
+        if not self._busy and self._outbox.size == 0:
+            self._move(st.DRAINED)
+
+    def _move(self, event: int) -> None:
+        """Follow the table, and do what entering the new state asks for."""
+        state = st.MOVES[self._state].get(event)
+        if state is None or state == self._state:
+            return
+        if state == st.CLOSED:
+            self._end(None)
+            return
+        self._state = state
+        self._update_interest()
+        if state == st.LINGERING:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(self.linger, self.close)
+        if state in st.SENDS_FIN:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._end(error)
+        if state in st.DISCARDS and self._unread:
+            self._paused = False
+            self._read_soon()
+
+    def _end(self, error: OSError | Exception | None) -> None:
+        """Close the descriptor and have `on_close` called from the loop."""
+        if self._state == st.CLOSED:
+            return
+        self._state = st.CLOSED
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._watcher.unregister()
+        self._sock.close()
+        self._outbox.clear()
+        self._unread = False
+        self.loop.call_soon(lambda: self._report_close(error))
+
+    def _report_close(self, error: Exception | None) -> None:
+        on_close = self.on_close
+        self.on_data = self.on_drain = self.on_eof = self.on_close = None
+        if self._owner is not None:
+            self._owner.forget(self)
+            self._owner = None
+        if on_close is not None:
+            on_close(self, error)
+
+    def _check_progress(self) -> None:
+        """While closing: give a peer that takes something another `linger` seconds, cut one off that does not."""
+        if not self._moved:
+            self._end(StalledError(f"the peer took nothing for {self.linger} seconds"))
+        elif self._timer is not None:
+            self._moved = False
+            self._timer.reschedule(self.linger)
+
+    # Small things ---------------------------------------------------------------------------------------------
+
+    def _guard(self, callback: Callable[[Connection], object]) -> None:
+        try:
+            callback(self)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self.loop.exception_handler(error, self)
+        if self._state != st.CLOSED:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+            self._end(error)
+
+    def _interest(self) -> int:
+        wants_data = (not self._paused and self._state in st.DELIVERS) or self._state in st.DISCARDS
+        return (READ if wants_data else 0) | (WRITE if self._outbox.size else 0)
+
+    def _update_interest(self) -> None:
+        if not self._edge and self._state != st.CLOSED:
+            self._watcher.modify(self._interest())
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.state} peer={self._peer!r} unsent={self._outbox.size}>"
+
+
+OnData = Callable[[Connection, bytes], object]
+OnClose = Callable[[Connection, Exception | None], object]
+OnDrain = Callable[[Connection], object]
+OnEof = Callable[[Connection], object]
+OnAccept = Callable[[Connection], object]
+
+
+def address_of(raw: object) -> Address:
+    """Turn what the socket module calls an address into ours: flow and scope of IPv6 left out, names as text."""
+    if isinstance(raw, tuple):
+        host, port = raw[0], raw[1]
+        return str(host), int(port)
+    return os.fsdecode(raw) if isinstance(raw, bytes) else str(raw)

@@ -1,0 +1,155 @@
+"""What a connection still has to send: bytes and ranges of files, in order.
+
+`Outbox.write_to` hands as much as possible to the kernel in as few system calls as possible: small pieces are joined,
+larger ones gathered, file ranges go from the page cache without passing through Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from itertools import islice
+from typing import Final, final
+
+from nimloop_net.errors import FileTruncatedError
+
+_JOIN_BYTES: Final = 65536  # up to here, joining pieces is cheaper than describing them to sendmsg
+_GATHER: Final = 64  # pieces per sendmsg; Linux allows 1024 (IOV_MAX), beyond a few dozen nothing is gained
+_FILE_QUOTA: Final = 4 << 20  # bytes of files per turn, so that a fast reader cannot keep the loop for itself
+_CHUNK: Final = 1 << 20  # bytes per sendfile call
+_COPY: Final = 65536  # bytes per read where sendfile does not work
+
+_MSG_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)  # Linux: a head and its file leave in full packets
+# Files that sendfile refuses, such as those of /proc, and systems without it.
+_NO_SENDFILE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+@final
+class FileRange:
+    """A part of an open file; the descriptor is closed when the range is sent or given up."""
+
+    __slots__ = ("count", "fd", "offset", "use_sendfile")
+
+    def __init__(self, fd: int, offset: int, count: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.count = count
+        self.use_sendfile = hasattr(os, "sendfile")
+
+    def send_some(self, sock: socket.socket) -> int:
+        """Hand the next piece to the kernel; raises BlockingIOError, or FileTruncatedError at an early end."""
+        if self.use_sendfile:
+            try:
+                sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, _CHUNK))
+            except OSError as error:
+                if error.errno not in _NO_SENDFILE:
+                    raise
+                self.use_sendfile = False
+                return self.send_some(sock)
+            if sent == 0:
+                raise self._truncated()
+        else:
+            data = os.pread(self.fd, min(self.count, _COPY), self.offset)
+            if not data:
+                raise self._truncated()
+            sent = sock.send(data)
+        self.offset += sent
+        self.count -= sent
+        return sent
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.fd)
+
+    def _truncated(self) -> FileTruncatedError:
+        return FileTruncatedError(
+            f"the file ended at byte {self.offset}, {self.count} bytes before the end of the range"
+        )
+
+
+@final
+class Outbox:
+    """A queue of unsent bytes and file ranges. `size` counts both, `memory` only what is held in memory."""
+
+    __slots__ = ("_items", "memory", "size")
+
+    def __init__(self) -> None:
+        self._items: deque[bytes | memoryview | FileRange] = deque()
+        self.size = 0
+        self.memory = 0
+
+    def add(self, data: bytes) -> None:
+        """Queue bytes that nobody will change."""
+        self._items.append(data)
+        self.size += len(data)
+        self.memory += len(data)
+
+    def add_file(self, item: FileRange) -> None:
+        """Queue a range of a file and take the file over."""
+        self._items.append(item)
+        self.size += item.count
+
+    def write_to(self, sock: socket.socket) -> bool:
+        """Send until empty, until the kernel is full or the quota for files is used up.
+
+        Returns True when the kernel was not full, so that no event will announce room for the rest.
+        """
+        items = self._items
+        quota = _FILE_QUOTA
+        try:
+            while items:
+                first = items[0]
+                if isinstance(first, FileRange):
+                    if quota <= 0:
+                        return True
+                    sent = first.send_some(sock)
+                    quota -= sent
+                    self.size -= sent
+                    if first.count == 0:
+                        items.popleft().close()  # type: ignore[union-attr]
+                elif len(items) == 1:
+                    self._drop(sock.send(first))
+                else:
+                    self._drop(self._send_several(sock))
+        except BlockingIOError:
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Give everything up and close the files."""
+        for item in self._items:
+            if isinstance(item, FileRange):
+                item.close()
+        self._items.clear()
+        self.size = self.memory = 0
+
+    def _send_several(self, sock: socket.socket) -> int:
+        pieces: list[bytes | memoryview] = []
+        total = 0
+        more = 0
+        for item in islice(self._items, _GATHER):
+            if isinstance(item, FileRange):
+                more = _MSG_MORE
+                break
+            pieces.append(item)
+            total += len(item)
+        if total <= _JOIN_BYTES:
+            return sock.send(b"".join(pieces), more)
+        return sock.sendmsg(pieces, (), more)
+
+    def _drop(self, sent: int) -> None:
+        """Forget `sent` bytes from the front."""
+        self.size -= sent
+        self.memory -= sent
+        items = self._items
+        while sent:
+            first = items[0]
+            assert not isinstance(first, FileRange)
+            length = len(first)
+            if sent < length:
+                items[0] = memoryview(first)[sent:]
+                return
+            sent -= length
+            items.popleft()

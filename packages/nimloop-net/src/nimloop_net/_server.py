@@ -1,0 +1,225 @@
+"""A stream server: listening sockets, and the connections that came in through them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self, final
+
+from nimloop_core import READ, Loop, Timer, Watcher
+from nimloop_net._connection import (
+    Address,
+    Connection,
+    OnAccept,
+    OnClose,
+    OnData,
+    OnDrain,
+    OnEof,
+    address_of,
+)
+from nimloop_net._sockets import BACKLOG, UnixListener, listen_tcp
+
+_ACCEPT_QUOTA: Final = 64  # per event, so that a burst of connections does not keep the others waiting
+_BACK_OFF: Final = 0.1  # seconds without accepting after the process ran out of descriptors or memory
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+@final
+class _Listener:
+    """One listening socket on the loop."""
+
+    __slots__ = ("_on_accepted", "_sock", "_unix", "_watcher", "address", "loop")
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        on_accepted: Callable[[socket.socket, Address], object],
+        unix: UnixListener | None = None,
+    ) -> None:
+        self.loop = loop
+        self.address = address_of(sock.getsockname())
+        self._sock = sock
+        self._unix = unix
+        self._on_accepted = on_accepted
+        self._watcher: Watcher = loop.register(sock, READ, self._on_readable)
+
+    def _on_readable(self, _events: int) -> None:
+        for _ in range(_ACCEPT_QUOTA):
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    # The listener stays readable; without a break the loop would spin on it.
+                    self._watcher.modify(0)
+                    self.loop.call_later(_BACK_OFF, self._resume)
+                    return
+                continue  # that connection failed before it was accepted; accept(2) says: try the next one
+            sock.setblocking(False)
+            self._on_accepted(sock, address_of(address))
+
+    def _resume(self) -> None:
+        if self._watcher.active:
+            self._watcher.modify(READ)
+
+    def close(self) -> None:
+        self._watcher.unregister()
+        if self._unix is not None:
+            self._unix.close()
+        else:
+            self._sock.close()
+
+
+@final
+class TcpServer:
+    """Accepts connections on any number of TCP addresses and Unix paths.
+
+    The callbacks are those of `Connection` and are given to every new one; ``on_accept(conn)`` comes first and may
+    replace them, or close the connection.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        on_data: OnData | None = None,
+        on_accept: OnAccept | None = None,
+        on_close: OnClose | None = None,
+        on_drain: OnDrain | None = None,
+        on_eof: OnEof | None = None,
+    ) -> None:
+        self.loop: Final = loop
+        self.on_data = on_data
+        self.on_accept = on_accept
+        self.on_close = on_close
+        self.on_drain = on_drain
+        self.on_eof = on_eof
+        self._listeners: list[_Listener] = []
+        self._connections: dict[Connection, None] = {}
+        self._on_done: Callable[[int], object] | None = None
+        self._grace: Timer | None = None
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens: ``(host, port)`` or a path each."""
+        return [listener.address for listener in self._listeners]
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open now."""
+        return list(self._connections)
+
+    def listen(
+        self, host: str | None, port: int, *, backlog: int = BACKLOG, reuse_port: bool = False
+    ) -> list[tuple[str, int]]:
+        """Listen on every address of `host` (None: all of this machine) and return them with their ports.
+
+        Port 0 takes a free port. `reuse_port` lets other sockets, also of other processes, share the port
+        (SO_REUSEPORT). A name is looked up here and now. Raises OSError, for instance EADDRINUSE.
+        """
+        addresses: list[tuple[str, int]] = []
+        for sock in listen_tcp(host, port, backlog=backlog, reuse_port=reuse_port):
+            self._listeners.append(_Listener(self.loop, sock, self._on_accepted))
+            name = sock.getsockname()
+            addresses.append((str(name[0]), int(name[1])))
+        return addresses
+
+    def listen_unix(self, path: str, mode: int = 0o660, *, backlog: int = BACKLOG) -> None:
+        """Listen on a Unix socket at `path`; the path is removed again by `close`.
+
+        A path left behind by a dead server is taken over; that of a living one, or anything that is not a socket,
+        raises `AddressError`.
+        """
+        unix = UnixListener(path, mode=mode, backlog=backlog)
+        self._listeners.append(_Listener(self.loop, unix.sock, self._on_accepted, unix))
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Take over a socket that listens already, for instance one that was inherited."""
+        sock.setblocking(False)
+        self._listeners.append(_Listener(self.loop, sock, self._on_accepted))
+
+    def stop_listening(self) -> None:
+        """Close the listening sockets; connections stay."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+    def shutdown(self, grace: float, on_done: Callable[[int], object] | None = None) -> None:
+        """Stop listening, let every connection send what it has queued, abort what is left after `grace` seconds.
+
+        ``on_done(aborted)`` is called when all are gone, with the number of those that were aborted.
+        """
+        self.stop_listening()
+        for connection in self.connections:
+            connection.close_after_drain()
+        self.wait_closed(grace, on_done)
+
+    def wait_closed(self, grace: float, on_done: Callable[[int], object] | None = None) -> None:
+        """Wait for the connections to end by themselves, and abort what is left after `grace` seconds.
+
+        ``on_done(aborted)`` is called once when all are gone.
+        """
+        aborted = 0
+
+        def cut() -> None:
+            nonlocal aborted
+            aborted = len(self._connections)
+            for connection in self.connections:
+                connection.abort()
+
+        self._on_done = (lambda _count: on_done(aborted)) if on_done is not None else None
+        self._grace = self.loop.call_later(grace, cut)
+        if not self._connections:
+            self.loop.call_soon(self._finished)
+
+    def close(self) -> None:
+        """Close the listening sockets and abort every connection, now. Harmless when repeated."""
+        self.stop_listening()
+        for connection in self.connections:
+            connection.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def forget(self, connection: Connection) -> None:
+        """Called by a connection that has ended."""
+        self._connections.pop(connection, None)
+        if not self._connections and self._grace is not None:
+            self._finished()
+
+    def _finished(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+            if self._on_done is not None:
+                on_done, self._on_done = self._on_done, None
+                on_done(0)
+
+    def _on_accepted(self, sock: socket.socket, peer: Address) -> None:
+        connection = Connection(
+            self.loop,
+            sock,
+            peer,
+            self,
+            on_data=self.on_data,
+            on_close=self.on_close,
+            on_drain=self.on_drain,
+            on_eof=self.on_eof,
+        )
+        self._connections[connection] = None
+        if self.on_accept is not None:
+            try:
+                self.on_accept(connection)
+            except Exception as error:
+                self.loop.exception_handler(error, connection)
+                connection.abort()
+        connection.start()

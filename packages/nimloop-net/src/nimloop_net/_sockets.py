@@ -1,0 +1,137 @@
+"""Listening sockets: which addresses a name stands for, and Unix paths that are nobody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import Final, final
+
+from nimloop_net.errors import AddressError
+
+BACKLOG: Final = 2048
+_UNIX_PATH_BYTES: Final = 107  # unix(7): 108 with the NUL at the end; others have less and say so themselves
+
+
+def listen_tcp(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
+    """Listen on every address that `host` stands for; None or ``""`` means all of this machine.
+
+    Port 0 takes a free one, the same for all addresses. All or nothing: when one address fails, none stays open.
+    Raises OSError as the system says it, with the address in the message.
+    """
+    if not 0 <= port <= 65535:
+        raise AddressError(f"a port is between 0 and 65535, not {port}")
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sock = _open(family, kind, protocol)
+            if sock is None:
+                continue
+            sockets.append(sock)
+            first_port = sockets[0].getsockname()[1] if port == 0 and len(sockets) > 1 else port
+            _bind(sock, (address[0], first_port, *address[2:]), reuse_port=reuse_port)
+            sock.listen(backlog)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if len(sockets) == 0:
+        raise AddressError(f"{host!r} has no address that can be listened on")
+    return sockets
+
+
+def _open(family: int, kind: int, protocol: int) -> socket.socket | None:
+    try:
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        if error.errno in {errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}:
+            return None  # a system without IPv6 still resolves names to it
+        raise
+    sock.setblocking(False)
+    if sys.platform != "win32":  # there it would let two programs share a port
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+    return sock
+
+
+def _bind(sock: socket.socket, address: tuple[object, ...], *, reuse_port: bool) -> None:
+    if reuse_port:
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise AddressError("this system has no SO_REUSEPORT")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from None
+
+
+@final
+class UnixListener:
+    """A listening Unix socket and its path, which is removed with it if it is still the same file."""
+
+    __slots__ = ("_identity", "path", "sock")
+
+    def __init__(self, path: str, *, mode: int, backlog: int) -> None:
+        """Listen on `path` with permissions `mode` from the moment it exists.
+
+        The path of a socket that nobody listens on any more is taken over. Raises `AddressError` when the path is
+        too long, a living server's, or not a socket at all.
+        """
+        if len(os.fsencode(path)) > _UNIX_PATH_BYTES:
+            raise AddressError(f"a Unix socket's path has at most {_UNIX_PATH_BYTES} bytes: {path!r}")
+        self.path = path
+        _remove_stale(path)
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.setblocking(False)
+            # The mode that bind gives is 0777 less the umask; a chmod afterwards would come too late.
+            umask = os.umask(0o777 & ~mode)
+            try:
+                self.sock.bind(path)
+            finally:
+                os.umask(umask)
+            self.sock.listen(backlog)
+            self._identity = _identity(path)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def close(self) -> None:
+        """Close the socket and remove the path."""
+        self.sock.close()
+        with contextlib.suppress(OSError):
+            if self._identity == _identity(self.path):
+                Path(self.path).unlink()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = Path(path).lstat()
+    return status.st_dev, status.st_ino
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket that a dead server has left behind, and nothing else."""
+    try:
+        status = Path(path).lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise AddressError(f"{path!r} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+            return
+        except OSError as error:
+            raise AddressError(f"{path!r} is in use or out of reach: {error.strerror}") from None
+    raise AddressError(f"a server is listening on {path!r} already")

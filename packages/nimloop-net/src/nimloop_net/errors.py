@@ -1,0 +1,45 @@
+"""Every exception that nimloop-net raises on its own account.
+
+NimloopError
+└── NetError (OSError)
+    ├── ConnectionClosedError       the call needs an open connection
+    ├── AddressError                a host, port or path that cannot be listened on
+    ├── LimitError                  a bound of ours was reached
+    │   └── WriteBufferFullError    more unsent bytes than the connection may hold
+    ├── FileTruncatedError          a file ended before the range that was to be sent
+    └── StalledError (TimeoutError) the peer did not take what was left within the linger time
+
+What the kernel says (ConnectionResetError, BrokenPipeError …) is not wrapped.
+"""
+
+from __future__ import annotations
+
+from nimloop_core import NimloopError
+
+
+class NetError(NimloopError, OSError):
+    """The root of nimloop-net's exceptions."""
+
+
+class ConnectionClosedError(NetError):
+    """The connection is closed, or its sending side is: nothing can be sent any more."""
+
+
+class AddressError(NetError):
+    """The address cannot be listened on; the message says what is in the way."""
+
+
+class LimitError(NetError):
+    """A bound of this library was reached, not one of the system."""
+
+
+class WriteBufferFullError(LimitError):
+    """The peer reads too slowly: the unsent bytes passed the hard limit, so the connection was aborted."""
+
+
+class FileTruncatedError(NetError):
+    """A file was shortened while it was being sent; the connection was aborted, because the peer cannot know."""
+
+
+class StalledError(NetError, TimeoutError):
+    """A closing connection made no progress for the linger time and was aborted."""

@@ -1,0 +1,115 @@
+"""What is in the files that users download."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesParser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+PACKAGES = sorted(path.parent for path in (Path(__file__).parents[2] / "packages").glob("nimloop-*/pyproject.toml"))
+# What may lie in a source tree after work on the C parts, and must not travel in a pure wheel.
+LIBRARIES = frozenset({"_stale.so", "_stale.pyd"})
+C_SOURCES = frozenset({"_leaf.c", "_leaf.h"})
+
+
+@dataclass(frozen=True)
+class Built:
+    """What one package was built into: the names in both files, and the metadata of the wheel."""
+
+    name: str
+    wheel: frozenset[str]
+    sdist: frozenset[str]
+    metadata: Message
+
+    @property
+    def module(self) -> str:
+        """The import name."""
+        return self.name.replace("-", "_")
+
+    @property
+    def dist_info(self) -> str:
+        """The folder of metadata in the wheel."""
+        return f"{self.module}-{self.metadata['Version']}.dist-info"
+
+
+@pytest.fixture(scope="module", params=PACKAGES, ids=lambda path: path.name)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build a littered copy of one package: the copy is outside git, where no .gitignore helps."""
+    original: Path = request.param
+    copy = tmp_path_factory.mktemp("build") / original.name
+    shutil.copytree(original, copy, ignore=shutil.ignore_patterns("__pycache__", "dist"))
+    for name in LIBRARIES | C_SOURCES:
+        (copy / "src" / original.name.replace("-", "_") / name).touch()
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", "out"],
+        cwd=copy,
+        # The pure wheel is meant, also where a build hook would compile.
+        env=os.environ | {"NIMLOOP_EXTENSION": "off"},
+        check=True,
+    )
+    (wheel,) = copy.glob("out/*-py3-none-any.whl")
+    (sdist,) = copy.glob("out/*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        names = frozenset(archive.namelist())
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        parsed = BytesParser().parsebytes(archive.read(metadata))
+    with tarfile.open(sdist) as tar:
+        # Every name in an sdist begins with the same folder.
+        inner = frozenset(name.partition("/")[2] for name in tar.getnames())
+    return Built(original.name, names, inner, parsed)
+
+
+def test_wheel_holds_the_package_and_its_metadata(built: Built) -> None:
+    """Two top-level names land in site-packages, and no more."""
+    assert {name.partition("/")[0] for name in built.wheel} == {built.module, built.dist_info}
+
+
+def test_wheel_is_typed(built: Built) -> None:
+    """Type checkers find the marker."""
+    assert f"{built.module}/py.typed" in built.wheel
+
+
+def test_wheel_is_pure(built: Built) -> None:
+    """No library and no C source is packed, although the tree had some."""
+    assert not {name.rpartition("/")[2] for name in built.wheel} & (LIBRARIES | C_SOURCES)
+    suffixes = {Path(name).suffix for name in built.wheel if name.startswith(f"{built.module}/")}
+    assert not suffixes & {".c", ".h", ".so", ".pyd", ".pyc", ".dll", ".dylib"}
+
+
+def test_wheel_has_its_licence(built: Built) -> None:
+    """The licence is named by its SPDX expression, and its text is inside."""
+    assert built.metadata["License-Expression"] == "MIT"
+    assert f"{built.dist_info}/licenses/LICENSE" in built.wheel
+
+
+def test_wheel_needs_siblings_only(built: Built) -> None:
+    """Installing a package brings nothing from outside this repository."""
+    needed = {Requirement(text).name for text in built.metadata.get_all("Requires-Dist", [])}
+    assert needed <= {path.name for path in PACKAGES} - {built.name}
+
+
+def test_wheel_is_described(built: Built) -> None:
+    """The index will have something to show, and pip knows the oldest Python."""
+    assert built.metadata["Requires-Python"] == ">=3.11"
+    assert built.metadata["Description-Content-Type"] == "text/markdown"
+    assert str(built.metadata.get_payload()).startswith(f"# {built.name}\n")
+    assert "Typing :: Typed" in built.metadata.get_all("Classifier", [])
+
+
+def test_sdist_can_be_built_from(built: Built) -> None:
+    """The sdist has the sources, C included, and the papers, but neither libraries nor tests."""
+    folders = {name.partition("/")[0] for name in built.sdist}
+    assert folders == {"src", "pyproject.toml", "PKG-INFO", "README.md", "LICENSE", "CHANGELOG.md"}
+    packed = {name.rpartition("/")[2] for name in built.sdist}
+    assert packed >= C_SOURCES
+    assert not packed & LIBRARIES

@@ -21,7 +21,7 @@ from typing import Final, Self, final
 
 from nimloop_core import backends
 from nimloop_core._signals import SignalHandler, SignalHub
-from nimloop_core._timers import NEVER_NS, Timer, TimerWheel, to_ns
+from nimloop_core._timers import Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
 from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
@@ -29,6 +29,26 @@ from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
 _log: Final = logging.getLogger("nimloop.core")
 
 READ_BUFFER_BYTES: Final = 65536
+
+# Kernels count a wait in milliseconds in a C int, 24 days at most; Python raises OverflowError beyond. A day is short
+# of that, and waking up once a day costs nothing.
+_MAX_WAIT_NS: Final = 86_400 * 1_000_000_000
+
+
+@final
+class _Reporter:
+    """Tells the exception handler of a loop; apart from the loop, so that nothing in a loop refers back to it."""
+
+    __slots__ = ("handler",)
+
+    def __init__(self) -> None:
+        self.handler: ExceptionHandler = log_exception
+
+    def report(self, error: Exception, owner: object) -> None:
+        try:
+            self.handler(error, owner)
+        except Exception:
+            _log.exception("the exception handler failed while it was told about %r from %r", error, owner)
 
 
 @final
@@ -62,17 +82,20 @@ class Loop:
         """
         self._backend: Final = backends.create(backend) if backend is None or isinstance(backend, str) else backend
         self.clock: Final = clock
-        self.exception_handler: ExceptionHandler = log_exception
         # Reads of all connections go through one buffer and are copied out at their true size before the next read:
         # a fresh 64 KiB object per read would cost more than the copy.
         self.read_buffer: Final = memoryview(bytearray(READ_BUFFER_BYTES))
         self._wheel: Final = TimerWheel(clock)
+        self._reporter: Final = _Reporter()
+        self._report: Final[ExceptionHandler] = self._reporter.report
         self._watchers: Final = WatcherTable(self._backend, self._report)
-        self._signals: Final = SignalHub(self.register, self._report)
+        self._signals: Final = SignalHub(self._watchers, self._report)
         self._deferred: Final[deque[Callback]] = deque()
         self._idle: Final[dict[IdleHandler, None]] = {}
-        self._posted: list[Callback] = []
-        self._lock: Final = threading.RLock()  # re-entrant, because a signal may call stop() in its middle; guards _posted, _woken, and the backend's wake against close
+        self._posted: Final[deque[Callback]] = deque()
+        # Guards _posted, _woken, and the backend's wake against close. Re-entrant, because a signal may call stop()
+        # in its middle.
+        self._lock: Final = threading.RLock()
         self._woken = False
         self._stopping = False
         self._running = False
@@ -82,7 +105,7 @@ class Loop:
 
     @property
     def backend(self) -> str:
-        """The name of the backend: ``"epoll"``, ``"poll"`` …"""
+        """The name of the backend, such as ``"epoll"``."""
         return self._backend.name
 
     @property
@@ -94,6 +117,15 @@ class Loop:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    @property
+    def exception_handler(self) -> ExceptionHandler:
+        """Told about every exception of a callback, with the callback's owner; `log_exception` unless replaced."""
+        return self._reporter.handler
+
+    @exception_handler.setter
+    def exception_handler(self, handler: ExceptionHandler) -> None:
+        self._reporter.handler = handler
 
     def time(self) -> float:
         """Return the loop's clock in seconds: monotonic, with no meaning beyond differences and `call_at`."""
@@ -120,14 +152,18 @@ class Loop:
             self._wake()
 
     def call_later(self, delay: float, callback: Callback) -> Timer:
-        """Call back once, `delay` seconds from now; never early, and by rounding at most a millisecond late."""
+        """Call back once, `delay` seconds from now; never early.
+
+        Rounding makes it late by less than two milliseconds: one for the tick, one for the kernel's own clock.
+        """
         if self._closed:
             raise _closed()
         return self._wheel.add(to_ns(delay), 0, _checked(callback))
 
     def call_at(self, when: float, callback: Callback) -> Timer:
         """Call back once, at `when` on the scale of `time`; as soon as possible when that has passed."""
-        return self.call_later(max(0.0, when - self.time()), callback)
+        delay = when - self.time()
+        return self.call_later(0.0 if delay < 0 else delay, callback)  # not max(), which would swallow a NaN
 
     def call_every(self, interval: float, callback: Callback) -> Timer:
         """Call back every `interval` seconds, first after one interval.
@@ -162,9 +198,7 @@ class Loop:
             raise _closed()
         return self._signals.add(number, callback)
 
-    def register(
-        self, fd: int | HasFileno, events: int, callback: EventCallback, *, edge: bool = False
-    ) -> Watcher:
+    def register(self, fd: int | HasFileno, events: int, callback: EventCallback, *, edge: bool = False) -> Watcher:
         """Call back with a mask of events whenever `fd` is ready for ``READ``, ``WRITE`` or both.
 
         With `edge`, once per change instead of as long as it lasts, where the backend can do that: `Watcher.edge`
@@ -222,7 +256,7 @@ class Loop:
             self._posted.clear()
         self._deferred.clear()
         self._idle.clear()
-        self._wheel.clear()
+        self._wheel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -252,7 +286,7 @@ class Loop:
         for _ in range(len(deferred)):
             self._call(deferred.popleft())
         # 2. from other threads
-        if self._woken:
+        if self._woken or self._posted:
             self._run_posted()
         # 3. timers
         if wheel.pending:
@@ -274,19 +308,20 @@ class Loop:
     def _wait_ns(self, timeout_ns: int) -> int:
         if self._deferred or self._woken or self._stopping:
             return 0
-        next_ns = self._wheel.next_ns
-        if next_ns == NEVER_NS:
-            return timeout_ns
-        left = max(0, next_ns - self.clock())
-        return left if timeout_ns < 0 else min(left, timeout_ns)
+        wheel = self._wheel
+        if wheel.pending:  # else next_ns may be the past, where a cancelled timer was
+            left = max(0, wheel.next_ns - self.clock())
+            if timeout_ns < 0 or left < timeout_ns:
+                timeout_ns = left
+        return min(timeout_ns, _MAX_WAIT_NS)
 
     def _run_posted(self) -> None:
         with self._lock:
-            posted = self._posted
-            self._posted = []
+            # The flag first: what a signal handler posts right here then wakes the loop once more.
             self._woken = False
-        for callback in posted:
-            self._call(callback)
+            count = len(self._posted)
+        for _ in range(count):
+            self._call(self._posted.popleft())
 
     def _wake(self) -> None:
         if not self._woken:
@@ -298,12 +333,6 @@ class Loop:
             callback()
         except Exception as error:
             self._report(error, callback)
-
-    def _report(self, error: Exception, owner: object) -> None:
-        try:
-            self.exception_handler(error, owner)
-        except Exception:
-            _log.exception("the exception handler failed while it was told about %r from %r", error, owner)
 
 
 def log_exception(error: Exception, owner: object) -> None:

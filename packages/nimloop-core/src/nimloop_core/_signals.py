@@ -11,16 +11,12 @@ import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol, final
+from typing import final
 
-from nimloop_core._watchers import READ, Watcher
-from nimloop_core.abc import Callback, EventCallback, ExceptionHandler
+from nimloop_core._watchers import READ, Watcher, WatcherTable
+from nimloop_core.abc import Callback, ExceptionHandler
 
 _Previous = Callable[[int, FrameType | None], object] | int | None
-
-
-class _Register(Protocol):
-    def __call__(self, fd: int, events: int, callback: EventCallback) -> Watcher: ...
 
 
 @final
@@ -44,8 +40,8 @@ class SignalHandler:
 class SignalHub:
     """The signal handlers of one loop; holds the wake-up descriptor while there are any."""
 
-    def __init__(self, register: _Register, on_error: ExceptionHandler) -> None:
-        self._register = register
+    def __init__(self, watchers: WatcherTable, on_error: ExceptionHandler) -> None:
+        self._watchers = watchers
         self._on_error = on_error
         self._handlers: dict[int, SignalHandler] = {}
         self._ends: tuple[socket.socket, socket.socket] | None = None
@@ -74,8 +70,8 @@ class SignalHub:
     def remove(self, handler: SignalHandler) -> None:
         """Restore what was installed before `handler`, if it is still in charge."""
         if self._handlers.get(handler.number) is handler:
-            del self._handlers[handler.number]
             signal.signal(handler.number, handler.previous or signal.SIG_DFL)
+            del self._handlers[handler.number]
             self._close_if_unused()
 
     def close(self) -> None:
@@ -94,12 +90,17 @@ class SignalHub:
                 end.close()
             raise ValueError("signal handlers can be added in the main thread only") from None
         self._ends = ends
-        self._watcher = self._register(ends[0].fileno(), READ, self._on_readable)
+        self._watcher = self._watchers.register(ends[0].fileno(), READ, self._on_readable, edge=False)
 
     def _close_if_unused(self) -> None:
         if self._handlers or self._ends is None or self._watcher is None:
             return
-        signal.set_wakeup_fd(self._outer_fd)
+        try:
+            current = signal.set_wakeup_fd(self._outer_fd)
+        except (OSError, ValueError):
+            current = signal.set_wakeup_fd(-1)  # the one from before was closed meanwhile
+        if current != self._ends[1].fileno():
+            signal.set_wakeup_fd(current)  # somebody came after us, another loop perhaps, and still needs it
         self._watcher.unregister()
         for end in self._ends:
             end.close()

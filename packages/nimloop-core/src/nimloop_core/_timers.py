@@ -31,7 +31,7 @@ from operator import attrgetter
 from typing import Final, final
 
 from nimloop_core.abc import Callback, Clock, ExceptionHandler
-from nimloop_core.errors import DelayError, TimerCancelledError
+from nimloop_core.errors import DelayError, LoopClosedError, TimerCancelledError
 
 TICK_NS: Final = 1_000_000
 NEVER_NS: Final = 1 << 63
@@ -101,13 +101,16 @@ class Timer:
     def reschedule(self, delay: float) -> None:
         """Fire `delay` seconds from now instead, also when already fired or paused.
 
-        An interval timer goes on at its interval from there. Raises `TimerCancelledError` after `cancel`.
+        An interval timer goes on at its interval from there. Raises `TimerCancelledError` after `cancel`, and
+        `LoopClosedError` when there is no loop any more.
         """
         delay_ns = to_ns(delay)
         if self._state == _CANCELLED:
             raise TimerCancelledError("the timer was cancelled; make a new one with call_later or call_every")
-        self._leave()
         wheel = self._wheel
+        if wheel.closed:
+            raise LoopClosedError("the loop of this timer is closed")
+        self._leave()
         wheel.arm(self, wheel.clock() + delay_ns)
 
     def pause(self) -> None:
@@ -118,9 +121,15 @@ class Timer:
             self._deadline_ns = max(0, self._deadline_ns - self._wheel.clock())
 
     def resume(self) -> None:
-        """Go on after `pause`, with the time that was left then. No effect unless paused."""
+        """Go on after `pause`, with the time that was left then. No effect unless paused.
+
+        Raises `LoopClosedError` when there is no loop any more.
+        """
         if self._state == _PAUSED:
-            self._wheel.arm(self, self._wheel.clock() + self._deadline_ns)
+            wheel = self._wheel
+            if wheel.closed:
+                raise LoopClosedError("the loop of this timer is closed")
+            wheel.arm(self, wheel.clock() + self._deadline_ns)
 
     def _leave(self) -> None:
         if self._state <= _DUE:
@@ -146,10 +155,11 @@ class TimerWheel:
     due, and `NEVER_NS` when there is none.
     """
 
-    __slots__ = ("_base_ns", "_bits", "_due", "_sequence", "_slots", "_tick", "clock", "next_ns", "pending")
+    __slots__ = ("_base_ns", "_bits", "_due", "_sequence", "_slots", "_tick", "clock", "closed", "next_ns", "pending")
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.closed = False
         self.pending = 0
         self.next_ns = NEVER_NS
         self._base_ns = clock()
@@ -268,8 +278,9 @@ class TimerWheel:
                 on_error(error, timer)
         return fired
 
-    def clear(self) -> None:
-        """Cancel every timer."""
+    def close(self) -> None:
+        """Cancel every timer that is active; no timer can be armed any more."""
+        self.closed = True
         for slot in self._slots:
             for timer in list(slot or ()):
                 timer.cancel()

@@ -3,8 +3,9 @@
 Two mistakes that every loop makes once are made impossible here.
 
 * **A stale event.** A batch from the kernel may hold an event for a descriptor that a callback earlier in the same
-  batch has unregistered, and whose number may by then belong to a new socket. Every registration gets the next
-  generation number; a backend calls only watchers that are not younger than the batch.
+  batch has unregistered, and whose number may by then belong to a new socket, or one that nobody wants to hear of
+  any more. Every registration, and every modification that takes interest away, gets the next generation number; a
+  backend calls only watchers that are not younger than the batch.
 * **A watcher freed while it runs.** Unregistering takes the watcher out of the table at once, but its callback is
   kept until the batch is over, on the list of the retired.
 
@@ -111,14 +112,18 @@ class WatcherTable:
             raise ValueError(f"a descriptor is not negative: {fd} (closed already?)")
         if not callable(callback):
             raise TypeError(f"the callback must be callable, not {callback!r}")
-        self._reserve(fd)
-        if self.slots[fd] is not None:
+        if self.find(fd) is not None:
             raise AlreadyRegisteredError(
                 f"descriptor {fd} has a watcher already; unregister it (before closing the descriptor) or modify it"
             )
         edge = edge and self._backend.edge
         if events:
             self._backend.add(fd, events, edge=edge)
+        elif fd >= len(self.slots):
+            # A number out of thin air must not make the table as long as itself: the kernel has to know it.
+            self._backend.add(fd, READ, edge=False)
+            self._backend.remove(fd)
+        self._reserve(fd)
         watcher = Watcher(self, fd, events, callback, edge=edge)
         self.generation += 1
         watcher.generation = self.generation
@@ -140,6 +145,11 @@ class WatcherTable:
             self._backend.modify(watcher.fd, events, edge=watcher.edge)
         else:
             self._backend.add(watcher.fd, events, edge=watcher.edge)
+        if watcher.events & ~events:
+            # What this batch still holds may be the very event that is no longer wanted. Nothing else is lost: the
+            # kernel reports what is ready again, levels by themselves and edges because of the modification.
+            self.generation += 1
+            watcher.generation = self.generation
         watcher.events = events
 
     def unregister(self, watcher: Watcher) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from nimloop_core._timers import to_ns
-from nimloop_core._watchers import WatcherTable
+from nimloop_core._watchers import ERROR, HUP, WatcherTable
 
 __all__ = ["DeadlockError", "FakeBackend", "FakeClock"]
 
@@ -22,6 +22,7 @@ class FakeClock:
         self._now_ns = to_ns(start)
 
     def __call__(self) -> int:
+        """Return the time in nanoseconds."""
         return self._now_ns
 
     def advance(self, seconds: float) -> None:
@@ -73,9 +74,10 @@ class FakeBackend:
         self._woken = True
 
     def poll(self, timeout_ns: int, table: WatcherTable) -> int:
-        """Dispatch what was put in; else let the time pass. Every wait is noted in `waits`."""
+        """Dispatch what was put in and is wanted; else let the time pass. Every wait is noted in `waits`."""
         self.waits.append(timeout_ns)
-        batch, self._events = self._events, []
+        batch = [(fd, self._wanted(fd, events)) for fd, events in self._events]
+        self._events.clear()
         if not batch and not self._woken:
             if timeout_ns < 0:
                 raise DeadlockError("the loop would wait for ever")
@@ -85,7 +87,7 @@ class FakeBackend:
         called = 0
         for fd, events in batch:
             watcher = table.find(fd)
-            if watcher is None or watcher.generation > youngest:
+            if not events or watcher is None or watcher.generation > youngest:
                 continue
             called += 1
             try:
@@ -93,6 +95,11 @@ class FakeBackend:
             except Exception as error:
                 table.on_error(error, watcher)
         return called
+
+    def _wanted(self, fd: int, events: int) -> int:
+        # As a kernel does it: what nobody asked for is not reported, errors and hang-ups are, where there is interest.
+        interest = self.interest.get(fd, 0)
+        return events & (interest | ERROR | HUP) if interest else 0
 
     def close(self) -> None:
         """Forget everything."""

@@ -6,6 +6,7 @@ that could be read in two ways is refused (RFC 9112 §6.3 and §11.2).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, final
 
 from nimloop_http._grammar import (
@@ -14,7 +15,6 @@ from nimloop_http._grammar import (
     CONTENT_LENGTH,
     DIGITS,
     HOST,
-    LIST_SEPARATOR,
     TOKEN,
 )
 from nimloop_http._headers import Headers
@@ -27,14 +27,12 @@ from nimloop_http.errors import (
 from nimloop_http.limits import Limits
 
 # RFC 9110 §9.1, and PATCH from RFC 5789.
-STANDARD_METHODS: Final = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
-)
+STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 
 @final
 class Head:
-    """The head of a request, checked. `raw` keeps its bytes; header fields become text when they are asked for."""
+    """The head of a request, checked. Header fields are taken apart when they are asked for."""
 
     __slots__ = (
         "_headers",
@@ -45,13 +43,14 @@ class Head:
         "keep_alive",
         "method",
         "minor",
-        "raw",
         "target",
+        "text",
         "upgrade",
     )
 
-    def __init__(self, raw: bytes, method: str, target: str, minor: int) -> None:
-        self.raw: Final = raw
+    def __init__(self, text: str, method: str, target: str, minor: int) -> None:
+        self.text: Final = text
+        """All of it as it came, as text in which each character stands for one byte."""
         self.method: Final = method
         self.target: Final = target
         self.minor: Final = minor
@@ -78,32 +77,34 @@ class Head:
     def headers(self) -> Headers:
         """The header fields: a case-insensitive multimap."""
         if self._headers is None:
-            self._headers = Headers.from_head(self.raw)
+            self._headers = Headers.from_head(self.text)
         return self._headers
 
     def __repr__(self) -> str:
         return f"<Head {self.method} {self.target} HTTP/1.{self.minor}>"
 
 
-def apply_control_fields(head: Head, fields: list[tuple[bytes, bytes]], limits: Limits) -> None:
-    """Read the fields that decide about framing and connection into `head`.
+def apply_control_fields(head: Head, fields: list[tuple[str, str]], limits: Limits) -> None:
+    """Read the fields that decide about framing and connection into `head`, checked against each other.
 
     Raises the `ProtocolError` that fits for everything that is missing, doubled, contradictory or unknown.
     """
-    host: bytes | None = None
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    options: list[bytes] = []
+    host: str | None = None
+    lengths: list[str] = []
+    codings: list[str] = []
+    options: list[str] = []
     for name, value in fields:
         match len(name):
             case 4:
                 if host is not None:
                     raise BadRequestError("there is more than one Host field")
-                host = value.rstrip(b" \t")
+                host = value.rstrip(" \t")
             case 6:
                 _expect(head, value)
             case 7:
-                head.upgrade = f"{head.upgrade}, {_text(value)}" if head.upgrade else _text(value)
+                if head.minor == 1:  # RFC 9110 §7.8: one from an HTTP/1.0 client must be ignored
+                    protocols = value.rstrip(" \t")
+                    head.upgrade = f"{head.upgrade}, {protocols}" if head.upgrade else protocols
             case 10:
                 options += _tokens(value.lower())
             case 14:
@@ -119,68 +120,77 @@ def apply_control_fields(head: Head, fields: list[tuple[bytes, bytes]], limits: 
         _content_length(head, lengths, limits)
 
 
-def check_target(method: str, target: bytes, head: Head) -> None:
-    """Check that the target has a form that the method allows (RFC 9112 §3.2)."""
-    if target[0] == 0x2F:  # "/": the origin form, for everything but CONNECT
-        if method != "CONNECT":
+def check_target(method: str, target: str, head: Head) -> None:
+    """Check that a target has a form that the method allows (RFC 9112 §3.2)."""
+    if method == "CONNECT":
+        authority = AUTHORITY_FORM.fullmatch(target)
+        # RFC 9110 §9.3.6: an empty or invalid port must be refused.
+        if authority is not None and int(authority.group(1)) <= 65535:
             return
-    elif method == "CONNECT":
-        if AUTHORITY_FORM.fullmatch(target):
-            return
-    elif target == b"*":
+    elif target.startswith("/"):
+        return  # the origin form
+    elif target == "*":
         if method == "OPTIONS":
             return
     else:
-        match = ABSOLUTE_FORM.fullmatch(target)
-        if match is not None and match.group(1):
+        absolute = ABSOLUTE_FORM.fullmatch(target)
+        if absolute is not None:
             # §3.2.2: the authority of the target counts, whatever Host says.
-            head.host = match.group(1).decode("ascii")
+            head.host = absolute.group(1)
             return
-    raise BadRequestError(f"the request target does not suit the method {method}: {head.target[:60]!r}")
+    raise BadRequestError(f"the request target does not suit the method {method}: {target[:60]!r}")
 
 
-def _host(head: Head, host: bytes | None) -> None:
+def _host(head: Head, host: str | None) -> None:
     if host is None:
         if head.minor == 1:
             raise BadRequestError("an HTTP/1.1 request needs a Host field")
         return
+    if not head.host:
+        head.host = _checked_host(host)
+    else:
+        _checked_host(host)
+
+
+@lru_cache(maxsize=256)  # a server hears few names, and each of them with every request
+def _checked_host(host: str) -> str:
     if HOST.fullmatch(host) is None:
         raise BadRequestError(f"the Host field is not a host with an optional port: {host[:60]!r}")
-    if not head.host:
-        head.host = host.decode("ascii")
+    return host
 
 
-def _connection(head: Head, options: list[bytes]) -> None:
+def _connection(head: Head, options: list[str]) -> None:
     # RFC 9112 §9.3: close wins; without it HTTP/1.1 persists, HTTP/1.0 only when asked to.
-    if b"close" in options:
+    if "close" in options:
         head.keep_alive = False
-    elif b"keep-alive" in options:
+    elif "keep-alive" in options:
         head.keep_alive = True
 
 
-def _expect(head: Head, value: bytes) -> None:
-    if _text(value).lower() != "100-continue":
-        raise UnknownExpectationError(f"unknown expectation: {_text(value)[:60]!r}")
+def _expect(head: Head, value: str) -> None:
+    if value.rstrip(" \t").lower() != "100-continue":
+        raise UnknownExpectationError(f"unknown expectation: {value[:60]!r}")
     # RFC 9110 §10.1.1: one from an HTTP/1.0 client must be ignored.
     head.expect_continue = head.minor == 1
 
 
-def _transfer_encoding(head: Head, values: list[bytes], *, with_length: bool) -> None:
+def _transfer_encoding(head: Head, values: list[str], *, with_length: bool) -> None:
     if head.minor == 0:
         raise BadRequestError("HTTP/1.0 has no Transfer-Encoding")
     if with_length:
         raise BadRequestError("Transfer-Encoding and Content-Length contradict each other")
     codings = [coding for value in values for coding in _tokens(value.lower())]
     # RFC 9112 §6.1 and §6.3: chunked is applied once, last, or the end of the request cannot be known.
-    if not codings or codings[-1] != b"chunked" or codings.count(b"chunked") != 1:
+    if not codings or codings[-1] != "chunked" or codings.count("chunked") != 1:
         raise BadRequestError("the last transfer coding of a request must be chunked, once")
     if len(codings) > 1:
-        raise UnknownCodingError(f"unknown transfer coding: {_text(codings[0])[:60]!r}")
+        raise UnknownCodingError(f"unknown transfer coding: {codings[0][:60]!r}")
     head.chunked = True
 
 
-def _content_length(head: Head, values: list[bytes], limits: Limits) -> None:
-    numbers = {number for value in values for number in LIST_SEPARATOR.split(value.rstrip(b" \t"))}
+def _content_length(head: Head, values: list[str], limits: Limits) -> None:
+    # A dictionary keeps the order, so that of several faults the first is told.
+    numbers = dict.fromkeys(number for value in values for number in _elements(value))
     for number in numbers:
         if CONTENT_LENGTH.fullmatch(number) is None:
             if DIGITS.fullmatch(number):
@@ -188,20 +198,21 @@ def _content_length(head: Head, values: list[bytes], limits: Limits) -> None:
             raise BadRequestError(f"Content-Length is not a number: {number[:60]!r}")
     if len(numbers) != 1:
         raise BadRequestError("the values of Content-Length differ")
-    length = int(numbers.pop())
+    length = int(next(iter(numbers)))
     if length > limits.body:
         raise BodyTooLargeError(f"the body is announced with {length} bytes; the limit is {limits.body}")
     head.content_length = length
 
 
-def _tokens(value: bytes) -> list[bytes]:
+def _tokens(value: str) -> list[str]:
     """Take a list of tokens apart; raises `BadRequestError` for an element that is not one."""
-    elements = [element for element in LIST_SEPARATOR.split(value.strip(b" \t")) if element]
+    elements = [element for element in _elements(value) if element]
     for element in elements:
         if TOKEN.fullmatch(element) is None:
             raise BadRequestError(f"not a list of tokens: {value[:60]!r}")
     return elements
 
 
-def _text(value: bytes) -> str:
-    return value.strip(b" \t").decode("latin-1")
+def _elements(value: str) -> list[str]:
+    """Take a list apart at its commas (RFC 9110 §5.6.1); where nothing stands between them, an element is empty."""
+    return [element.strip(" \t") for element in value.split(",")]

@@ -25,11 +25,9 @@ class Headers(Mapping[str, str]):
             self._index.setdefault(name.lower(), []).append(value)
 
     @classmethod
-    def from_head(cls, raw: bytes) -> Self:
-        """Take the fields from a head that was checked before."""
-        return cls(
-            (name.decode("ascii"), value.rstrip(b" \t").decode("latin-1")) for name, value in FIELDS.findall(raw)
-        )
+    def from_head(cls, text: str) -> Self:
+        """Take the fields from the text of a head that was checked before."""
+        return cls((name, value.rstrip(" \t")) for name, value in FIELDS.findall(text))
 
     def __getitem__(self, name: str) -> str:
         return ", ".join(self._index[name.lower()])

@@ -21,28 +21,28 @@ from nimloop_http.errors import (
 )
 from nimloop_http.limits import Limits
 
-Scan = tuple[bytes, bytes, int, list[tuple[bytes, bytes]]]
+Scan = tuple[str, str, str, list[tuple[str, str]]]
 """Method, target, minor version, and the fields that `CONTROL_FIELDS` names, with their values as they stand."""
 
 _SHORTEST_FIELD: Final = 4  # "a:" CR LF
 
 
-def scan_head(head: bytes, limits: Limits) -> Scan | None:
+def scan_head(head: str, limits: Limits) -> Scan | None:
     """Take a complete head apart, up to and including its empty line; None when anything is wrong with it."""
     size = len(head)
     if size > limits.request_line or size > limits.header_bytes or size > limits.headers * _SHORTEST_FIELD:
-        line = head.find(b"\r\n")
+        line = head.find("\r\n")
         if (
             line > limits.request_line
             or size - line - 4 > limits.header_bytes
-            or head.count(b"\r\n") - 2 > limits.headers
+            or head.count("\r\n") - 2 > limits.headers
         ):
             return None
     match = REQUEST_HEAD.fullmatch(head)
     if match is None:
         return None
     method, target, minor = match.groups()
-    return method, target, minor == b"1", CONTROL_FIELDS.findall(head)
+    return method, target, minor, CONTROL_FIELDS.findall(head)
 
 
 def diagnose(data: bytes, limits: Limits) -> ProtocolError | None:
@@ -50,7 +50,7 @@ def diagnose(data: bytes, limits: Limits) -> ProtocolError | None:
     if data and data[0] not in TOKEN_BYTES:
         return BadRequestError(f"a request begins with a method, not with {data[:1]!r}")
     line_end = data.find(b"\r\n")
-    length = line_end if line_end >= 0 else len(data)
+    length = line_end if line_end >= 0 else len(data.removesuffix(b"\r"))
     if _bare_line_end(data, 0, min(length, limits.request_line)):
         return BadRequestError("CR and LF may only come as a pair, at the end of a line")
     if length > limits.request_line:
@@ -87,8 +87,8 @@ def diagnose_fields(
         end = line_end if line_end >= 0 else len(data)
         if _bare_line_end(data, position, min(end, start + most_bytes)):
             return BadRequestError("CR and LF may only come as a pair, at the end of a line")
-        if end == position and line_end >= 0:
-            return None  # the empty line
+        if data[position : position + 2] in {b"\r\n", b"\r"}:
+            return None  # the empty line, or what may become it
         if end - start + 2 > most_bytes + (0 if line_end >= 0 else 2):
             return too_large
         if line_end < 0:
@@ -119,7 +119,8 @@ def _field_trouble(line: bytes) -> str:
 
 def _bare_line_end(data: bytes, start: int, end: int) -> bool:
     """Tell whether a lone CR or LF begins before `end`."""
-    match = BARE_LINE_END.search(data, start)
+    # One byte more than `end`, because what follows a CR decides about it: `\Z` is where the search ends.
+    match = BARE_LINE_END.search(data, start, end + 1)
     return match is not None and match.start() < end
 
 

@@ -17,6 +17,8 @@ NimloopError
     │       ├── BodyTooLargeError        413
     │       ├── ChunkLineTooLongError    400  the line with a chunk's size and extensions
     │       └── TrailersTooLargeError    431
+    ├── RangeNotSatisfiableError         416  a byte range that begins behind the end of the file
+    ├── ForbiddenPathError               403  a path that leads out of the folder being served
     └── MisuseError (RuntimeError)       this program used the library wrongly
         ├── InvalidHeaderError (ValueError)  a field that must not, or cannot, be sent
         ├── ResponseSentError            the response was sent already
@@ -114,6 +116,18 @@ class TrailersTooLargeError(LimitError):
     """The trailer section is larger than ``Limits.trailer_bytes``."""
 
     status = 431
+
+
+class RangeNotSatisfiableError(HttpError):
+    """A byte range begins behind the end. `size` is that of the whole, for Content-Range."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class ForbiddenPathError(HttpError):
+    """A path leads out of the folder that is served, or tries to."""
 
 
 class MisuseError(HttpError, RuntimeError):

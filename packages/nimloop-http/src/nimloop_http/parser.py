@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, final
 
 from nimloop_http._framing import STANDARD_METHODS, Head, apply_control_fields, check_target
-from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, FIELD_LINES, TOKEN_BYTES
+from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, TOKEN_BYTES
 from nimloop_http._headers import Headers
 from nimloop_http._scan_py import diagnose, diagnose_fields, scan_head
 from nimloop_http.errors import (
@@ -110,17 +110,15 @@ class HttpParser:
     `methods` are the ones implemented; another raises `UnknownMethodError`. None lets every token pass.
     """
 
-    def __init__(
-        self, limits: Limits = DEFAULT_LIMITS, *, methods: frozenset[str] | None = STANDARD_METHODS
-    ) -> None:
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, methods: frozenset[str] | None = STANDARD_METHODS) -> None:
         self.limits: Final = limits
         self.methods: Final = methods
         self._data: bytes | bytearray = b""
         self._position = 0  # of the first byte that has not been used
         self._searched = 0  # bytes before this one hold no end of what is being read
+        self._line = -1  # length of the request line of an incomplete head, once that is known
         self._state = _HEAD
         self._blank_line = False  # the one empty line before a request was skipped
-        self._head: Head | None = None
         self._left = 0  # bytes to come of a body with a length, or of a chunk
         self._size = 0  # bytes of a chunked body so far
 
@@ -163,15 +161,26 @@ class HttpParser:
         return event
 
     def next_event(self) -> Event | None:
-        """Return the next event, or None when more bytes are needed. Raises `ProtocolError`, and then for ever."""
+        """Return the next event, or None when more bytes are needed.
+
+        Raises `ProtocolError`, and `ParserStateError` ever after.
+        """
+        state = self._state
+        if state == _HEAD and self._position == len(self._data):
+            return None
         try:
-            return self._read_head() if self._state == _HEAD else _READERS[self._state](self)
+            return _READERS[state](self)
         except ProtocolError:
             self._state = _FAILED
             raise
 
     def end(self) -> None:
-        """Take note that the peer sends no more. Raises `IncompleteMessageError` in the middle of a message."""
+        """Take note that the peer sends no more; ask for all events first.
+
+        Raises `IncompleteMessageError` in the middle of a message, and `ParserStateError` after an error.
+        """
+        if self._state == _FAILED:
+            raise ParserStateError("the parser has failed before; framing is lost")
         if not self.idle:
             self._state = _FAILED
             raise IncompleteMessageError("the peer ended its side in the middle of a request")
@@ -197,11 +206,9 @@ class HttpParser:
 
     # Reading a head -------------------------------------------------------------------------------------------
 
-    def _read_head(self) -> Head | None:
+    def _read_head(self) -> Event | None:
         data = self._data
         start = self._position
-        if start == len(data):
-            return None
         if data[start] == 0x0D and not self._blank_line:
             # RFC 9112 §2.2: ignore one empty line before a request; old clients send it after a body.
             if start + 1 == len(data):
@@ -209,31 +216,25 @@ class HttpParser:
             if data[start + 1] == 0x0A:
                 self._blank_line = True
                 self._position = start + 2
-                return self._read_head()
+                return self.next_event()
         end = data.find(b"\r\n\r\n", max(start, self._searched - 3))
         if end < 0:
             self._check_incomplete_head(data, start)
             return None
         end += 4
-        raw = bytes(data[start:end])
-        self._position = end
-        self._searched = end
+        text = str(data[start:end], "latin-1")
+        self._position = self._searched = end
         self._blank_line = False
-        scan = scan_head(raw, self.limits)
+        scan = scan_head(text, self.limits)
         if scan is None:
-            raise diagnose(raw, self.limits) or BadRequestError("malformed request")
-        method_bytes, target, minor, fields = scan
-        method = method_bytes.decode("ascii")
+            raise diagnose(bytes(data[start:end]), self.limits) or BadRequestError("malformed request")
+        method, target, minor, fields = scan
         if self.methods is not None and method not in self.methods:
             raise UnknownMethodError(f"the method {method[:30]!r} is not implemented")
-        head = Head(raw, method, target.decode("ascii"), minor)
-        check_target(method, target, head)
+        head = Head(text, method, target, 1 if minor == "1" else 0)
+        if target[0] != "/" or method == "CONNECT":
+            check_target(method, target, head)
         apply_control_fields(head, fields, self.limits)
-        self._begin_body(head)
-        return head
-
-    def _begin_body(self, head: Head) -> None:
-        self._head = head
         if head.chunked:
             self._size = 0
             self._state = _CHUNK_LINE
@@ -242,21 +243,26 @@ class HttpParser:
             self._state = _FIXED
         else:
             self._state = _MESSAGE_END
+        return head
 
     def _check_incomplete_head(self, data: bytes | bytearray, start: int) -> None:
         """Refuse early what cannot become a request; each byte is looked at once, however slowly they come."""
-        searched = max(start, self._searched)
+        searched = max(start, self._searched - 1)
+        if self._searched <= start:
+            self._line = -1
+        if self._line < 0:
+            line_end = data.find(b"\r\n", searched)
+            if line_end >= 0:
+                self._line = line_end - start
         self._searched = len(data)
         limits = self.limits
         size = len(data) - start
-        wrong = (
+        if (
             data[start] not in TOKEN_BYTES
-            or BARE_LINE_END.search(data, max(start, searched - 1)) is not None
-            or size > limits.request_line + limits.header_bytes + 2
-            or (size > limits.request_line and data.find(b"\r\n", start, start + limits.request_line + 2) < 0)
-            or (size > limits.header_bytes and size - (data.find(b"\r\n", start) - start) - 2 > limits.header_bytes)
-        )
-        if wrong:
+            or BARE_LINE_END.search(data, searched) is not None
+            or (size if self._line < 0 else self._line) > limits.request_line
+            or (self._line >= 0 and size - self._line - 2 > limits.header_bytes)
+        ):
             error = diagnose(bytes(data[start:]), limits)
             if error is not None:
                 raise error
@@ -277,7 +283,7 @@ class HttpParser:
         start = self._position
         most = self.limits.chunk_line
         end = data.find(b"\r\n", max(start, self._searched - 1), start + most + 2)
-        line_feed = data.find(b"\n", start, start + most + 1 if end < 0 else end)
+        line_feed = data.find(b"\n", max(start, self._searched), start + most + 1 if end < 0 else end)
         if line_feed >= 0 and data[line_feed - 1 : line_feed] != b"\r":
             raise BadRequestError("the line with a chunk's size must end with CRLF")
         if end < 0:
@@ -340,20 +346,19 @@ class HttpParser:
             return None
         raw = bytes(data[start : end + 4])
         error = diagnose_fields(raw, 0, limits.trailer_bytes, limits.headers, too_large=too_large)
-        if error is not None or FIELD_LINES.fullmatch(raw) is None:
-            raise error or BadRequestError("malformed trailer fields")
+        if error is not None:
+            raise error
         self._position = self._searched = end + 4
         self._state = _MESSAGE_END
         kept = [
             field
-            for field in Headers.from_head(b"\r\n" + raw).fields()
+            for field in Headers.from_head("\r\n" + raw.decode("latin-1")).fields()
             if field[0].lower() not in _NOT_IN_TRAILERS
         ]
         return Trailers(Headers(kept)) if kept else self.next_event()
 
     def _read_message_end(self) -> Event | None:
         self._state = _HEAD
-        self._head = None
         return _END
 
     def _read_failed(self) -> Event | None:
@@ -367,12 +372,12 @@ class HttpParser:
 
 
 _READERS: Final[tuple[Callable[[HttpParser], Event | None], ...]] = (
-    HttpParser._read_head,  # noqa: SLF001
-    HttpParser._read_fixed,  # noqa: SLF001
-    HttpParser._read_chunk_line,  # noqa: SLF001
-    HttpParser._read_chunk_data,  # noqa: SLF001
-    HttpParser._read_chunk_end,  # noqa: SLF001
-    HttpParser._read_trailers,  # noqa: SLF001
-    HttpParser._read_message_end,  # noqa: SLF001
-    HttpParser._read_failed,  # noqa: SLF001
+    HttpParser._read_head,
+    HttpParser._read_fixed,
+    HttpParser._read_chunk_line,
+    HttpParser._read_chunk_data,
+    HttpParser._read_chunk_end,
+    HttpParser._read_trailers,
+    HttpParser._read_message_end,
+    HttpParser._read_failed,
 )

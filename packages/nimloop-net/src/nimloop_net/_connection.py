@@ -8,7 +8,8 @@ Writing. `send` never makes a system call: it queues. The queue leaves in one ca
 or, for a `send` from elsewhere (a timer, another connection's callback), before the loop waits next. So a failing
 socket never surprises the caller in the middle of its work.
 
-Ending. See `nimloop_net._state`. `on_close` comes once, from the loop, never from inside `close`.
+Ending. See `nimloop_net._state`. `on_close` comes once, from the loop, never from inside `close`. Whatever ends a
+connection with an error resets it too, so that the peer cannot take what it got for the whole.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from nimloop_net._outbox import FileRange, Outbox
 from nimloop_net.errors import ConnectionClosedError, StalledError, WriteBufferFullError
 
 READ_QUOTA: Final = 256 * 1024
+# After a peer is gone: as much as a kernel may hold (tcp(7): tcp_rmem), because there will be no other event. A bound
+# at all, because a Unix socket's peer can close the one direction and flood the other.
+_REST_QUOTA: Final = 32 << 20
 HIGH_WATER: Final = 64 * 1024
 LOW_WATER: Final = 16 * 1024
 MAX_BUFFER: Final = 64 << 20
@@ -33,7 +37,7 @@ LINGER: Final = 5.0
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 Address = tuple[str, int] | str
-"""``(host, port)`` for TCP, a path for a Unix socket, where abstract names begin with a NUL and unnamed ends are empty."""
+"""``(host, port)``, or the path of a Unix socket: abstract names begin with a NUL, unnamed ends are empty."""
 
 
 class Owner(Protocol):
@@ -65,17 +69,18 @@ class Connection:
         "_busy",
         "_edge",
         "_local",
-        "_moved",
         "_outbox",
         "_owner",
         "_paused",
         "_peer",
-        "_reading",
+        "_scheduled",
+        "_sent_before",
         "_sock",
         "_state",
         "_timer",
         "_unread",
         "_watcher",
+        "bytes_sent",
         "context",
         "high_water",
         "linger",
@@ -121,7 +126,10 @@ class Connection:
         self._above = False  # send has returned False and on_drain is owed
         self._paused = False
         self._unread = False  # the socket may hold bytes that no event will announce
-        self._moved = False  # bytes left since the linger timer looked last
+        self._scheduled = False  # `_on_soon` waits in the loop's queue; one at a time, or the quotas would add up
+        self.bytes_sent = 0
+        """Bytes that were handed to the kernel so far."""
+        self._sent_before = 0  # the same when a closing connection was looked at last
         self._timer: Timer | None = None
         # Registered for both directions once and for all where the backend reports changes; where it reports
         # levels, the interest follows the need.
@@ -132,7 +140,10 @@ class Connection:
     def start(self) -> None:
         """Begin to receive events."""
         if self._state != st.CLOSED:
-            self._watcher.modify(READ | WRITE if self._edge else self._interest())
+            try:
+                self._watcher.modify(READ | WRITE if self._edge else self._interest())
+            except OSError as error:  # the kernel's limit of watches, for one (epoll_ctl(2): ENOSPC)
+                self._end(error)
 
     # What it is -----------------------------------------------------------------------------------------------
 
@@ -186,15 +197,13 @@ class Connection:
         if self._state > st.PEER_DONE:
             raise ConnectionClosedError(f"cannot send on a connection that is {self.state}")
         if type(data) is not bytes:
-            data = bytes(data)
+            data = bytes(memoryview(data))  # bytes(5) would be five zeros
         if not data:
             return not self._above
         outbox = self._outbox
         if outbox.memory + len(data) > self.max_buffer:
             self._end(
-                WriteBufferFullError(
-                    f"{outbox.memory + len(data)} unsent bytes exceed the limit of {self.max_buffer}"
-                )
+                WriteBufferFullError(f"{outbox.memory + len(data)} unsent bytes exceed the limit of {self.max_buffer}")
             )
             return False
         outbox.add(data)
@@ -220,10 +229,20 @@ class Connection:
     def _queued(self) -> bool:
         if not self._busy:
             self._busy = True
-            self.loop.call_soon(self._settle)
+            self._soon()
         if self._outbox.size > self.high_water:
             self._above = True
         return not self._above
+
+    def _soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._on_soon)
+
+    def _on_soon(self) -> None:
+        """Do what no event will announce: read on where the quota ended it, send what was queued meanwhile."""
+        self._scheduled = False
+        self._on_events(READ | HUP if self._unread else 0)
 
     def _settle(self) -> None:
         """The work of an event is done: send what it queued, or take note that nothing is left to send."""
@@ -240,18 +259,19 @@ class Connection:
         try:
             room = outbox.write_to(self._sock)
         except OSError as error:
+            if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                self._deliver_rest()
             self._end(error)
             return
         left = outbox.size
-        if left != before:
-            self._moved = True
+        self.bytes_sent += before - left
         if not self._edge:
             self._update_interest()
         if left:
             if room:
                 self._queued()  # the quota ended it: go on in the next iteration
-            if self._state >= st.DRAINING and self._timer is None:
-                self._timer = self.loop.call_later(self.linger, self._check_progress)
+            if self._state >= st.DRAINING:
+                self._expect_progress()
         elif self._state >= st.ENDING:
             self._move(st.DRAINED)
             return
@@ -273,21 +293,18 @@ class Connection:
             self._paused = False
             self._update_interest()
             if self._unread:
-                self._read_soon()
+                self._soon()
 
     def _on_events(self, events: int) -> None:
         """Serve one event; everything that it queues leaves at its end."""
         self._busy = True
-        if events & (READ | HUP | ERROR):
-            self._read(events)
+        if events & (READ | HUP | ERROR) and not (self._scheduled and self._unread):
+            try:
+                self._read(events)
+            except BaseException:  # a KeyboardInterrupt in on_data; the loop may run again
+                self._soon()
+                raise
         self._settle()
-
-    def _read_soon(self) -> None:
-        self.loop.call_soon(self._continue_reading)
-
-    def _continue_reading(self) -> None:
-        if self._unread and not self._paused:
-            self._on_events(READ | HUP)
 
     def _read(self, events: int) -> None:
         buffer = self.loop.read_buffer
@@ -323,8 +340,26 @@ class Connection:
                 return
             quota -= count
             if quota <= 0:
-                self._read_soon()
+                self._soon()
                 return
+
+    def _deliver_rest(self) -> None:
+        """The peer takes no more, as sending has shown, but what it sent before may still be in the kernel."""
+        quota = _REST_QUOTA
+        while quota > 0 and not self._paused and self._state in st.DELIVERS:
+            try:
+                count = self._sock.recv_into(self.loop.read_buffer)
+            except OSError:
+                return
+            if count == 0:
+                return
+            quota -= count
+            if self.on_data is not None:
+                data = bytes(self.loop.read_buffer[:count])
+                try:
+                    self.on_data(self, data)
+                except Exception as error:
+                    self._failed(error)
 
     def _on_peer_eof(self) -> None:
         self._move(st.EOF)
@@ -363,13 +398,24 @@ class Connection:
     def abort(self) -> None:
         """Reset the connection: the peer gets an error, and nothing more of what was sent. Harmless when repeated."""
         if self._state != st.CLOSED:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+            self._reset()
             self._end(None)
+
+    def _reset(self) -> None:
+        """Make closing the descriptor send RST."""
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        except OSError:
+            pass  # the peer was faster, and the system minds
 
     def _finish(self, event: int) -> None:
         self._move(event)
-        if not self._busy and self._outbox.size == 0:
+        if self._busy:
+            return
+        if self._outbox.size == 0:
             self._move(st.DRAINED)
+        elif self._state >= st.DRAINING:
+            self._expect_progress()  # a peer that takes nothing causes no event that would do it
 
     def _move(self, event: int) -> None:
         """Follow the table, and do what entering the new state asks for."""
@@ -388,17 +434,18 @@ class Connection:
         if state in st.SENDS_FIN:
             try:
                 self._sock.shutdown(socket.SHUT_WR)
-            except OSError as error:
-                self._end(error)
+            except OSError:
+                pass  # the peer is gone; reading will find what it sent before, and then why
         if state in st.DISCARDS and self._unread:
-            self._paused = False
-            self._read_soon()
+            self._soon()
 
-    def _end(self, error: OSError | Exception | None) -> None:
-        """Close the descriptor and have `on_close` called from the loop."""
+    def _end(self, error: Exception | None) -> None:
+        """Close the descriptor, with a reset after an error, and have `on_close` called from the loop."""
         if self._state == st.CLOSED:
             return
         self._state = st.CLOSED
+        if error is not None:
+            self._reset()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -406,7 +453,10 @@ class Connection:
         self._sock.close()
         self._outbox.clear()
         self._unread = False
-        self.loop.call_soon(lambda: self._report_close(error))
+        if self.loop.closed:
+            self._report_close(error)  # nobody is left to call it later
+        else:
+            self.loop.call_soon(lambda: self._report_close(error))
 
     def _report_close(self, error: Exception | None) -> None:
         on_close = self.on_close
@@ -417,12 +467,17 @@ class Connection:
         if on_close is not None:
             on_close(self, error)
 
+    def _expect_progress(self) -> None:
+        if self._timer is None:
+            self._sent_before = self.bytes_sent
+            self._timer = self.loop.call_later(self.linger, self._check_progress)
+
     def _check_progress(self) -> None:
         """While closing: give a peer that takes something another `linger` seconds, cut one off that does not."""
-        if not self._moved:
+        if self.bytes_sent == self._sent_before:
             self._end(StalledError(f"the peer took nothing for {self.linger} seconds"))
         elif self._timer is not None:
-            self._moved = False
+            self._sent_before = self.bytes_sent
             self._timer.reschedule(self.linger)
 
     # Small things ---------------------------------------------------------------------------------------------
@@ -434,9 +489,9 @@ class Connection:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        self.loop.exception_handler(error, self)
-        if self._state != st.CLOSED:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        try:
+            self.loop.exception_handler(error, self)
+        finally:
             self._end(error)
 
     def _interest(self) -> int:

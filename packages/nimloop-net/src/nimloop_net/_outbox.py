@@ -10,12 +10,11 @@ import errno
 import os
 import socket
 from collections import deque
-from itertools import islice
 from typing import Final, final
 
 from nimloop_net.errors import FileTruncatedError
 
-_JOIN_BYTES: Final = 65536  # up to here, joining pieces is cheaper than describing them to sendmsg
+_JOIN_BYTES: Final = 65536  # up to here, joining pieces, however many, is cheaper than describing them to sendmsg
 _GATHER: Final = 64  # pieces per sendmsg; Linux allows 1024 (IOV_MAX), beyond a few dozen nothing is gained
 _FILE_QUOTA: Final = 4 << 20  # bytes of files per turn, so that a fast reader cannot keep the loop for itself
 _CHUNK: Final = 1 << 20  # bytes per sendfile call
@@ -129,9 +128,11 @@ class Outbox:
         pieces: list[bytes | memoryview] = []
         total = 0
         more = 0
-        for item in islice(self._items, _GATHER):
+        for item in self._items:
             if isinstance(item, FileRange):
                 more = _MSG_MORE
+                break
+            if len(pieces) >= _GATHER and total + len(item) > _JOIN_BYTES:
                 break
             pieces.append(item)
             total += len(item)

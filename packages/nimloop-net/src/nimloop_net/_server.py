@@ -19,11 +19,24 @@ from nimloop_net._connection import (
     OnEof,
     address_of,
 )
-from nimloop_net._sockets import BACKLOG, UnixListener, listen_tcp
+from nimloop_net._sockets import BACKLOG, UnixListener, adopt_listening, listen_tcp
 
 _ACCEPT_QUOTA: Final = 64  # per event, so that a burst of connections does not keep the others waiting
 _BACK_OFF: Final = 0.1  # seconds without accepting after the process ran out of descriptors or memory
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# That one connection failed before it was accepted. accept(2): try the next one; EPERM is a firewall's.
+_ONE_FAILED: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
 
 
 @final
@@ -53,14 +66,16 @@ class _Listener:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    # The listener stays readable; without a break the loop would spin on it.
-                    self._watcher.modify(0)
-                    self.loop.call_later(_BACK_OFF, self._resume)
-                    return
-                continue  # that connection failed before it was accepted; accept(2) says: try the next one
+                if error.errno in _ONE_FAILED:
+                    continue
+                # The listener stays readable; without a break the loop would spin on it.
+                self._watcher.modify(0)
+                self.loop.call_later(_BACK_OFF, self._resume)
+                return
             sock.setblocking(False)
             self._on_accepted(sock, address_of(address))
+            if not self._watcher.active:
+                return  # closed by on_accept
 
     def _resume(self) -> None:
         if self._watcher.active:
@@ -100,8 +115,9 @@ class TcpServer:
         self.on_eof = on_eof
         self._listeners: list[_Listener] = []
         self._connections: dict[Connection, None] = {}
-        self._on_done: Callable[[int], object] | None = None
+        self._on_done: list[Callable[[int], object]] = []
         self._grace: Timer | None = None
+        self._aborted = 0
 
     @property
     def addresses(self) -> list[Address]:
@@ -121,12 +137,20 @@ class TcpServer:
         Port 0 takes a free port. `reuse_port` lets other sockets, also of other processes, share the port
         (SO_REUSEPORT). A name is looked up here and now. Raises OSError, for instance EADDRINUSE.
         """
-        addresses: list[tuple[str, int]] = []
-        for sock in listen_tcp(host, port, backlog=backlog, reuse_port=reuse_port):
-            self._listeners.append(_Listener(self.loop, sock, self._on_accepted))
-            name = sock.getsockname()
-            addresses.append((str(name[0]), int(name[1])))
-        return addresses
+        sockets = listen_tcp(host, port, backlog=backlog, reuse_port=reuse_port)
+        listeners: list[_Listener] = []
+        try:
+            for sock in sockets:
+                listeners.append(_Listener(self.loop, sock, self._on_accepted))  # noqa: PERF401 - kept when one fails
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            for sock in sockets:
+                sock.close()
+            raise
+        self._listeners += listeners
+        names = [sock.getsockname() for sock in sockets]
+        return [(str(name[0]), int(name[1])) for name in names]
 
     def listen_unix(self, path: str, mode: int = 0o660, *, backlog: int = BACKLOG) -> None:
         """Listen on a Unix socket at `path`; the path is removed again by `close`.
@@ -135,11 +159,16 @@ class TcpServer:
         raises `AddressError`.
         """
         unix = UnixListener(path, mode=mode, backlog=backlog)
-        self._listeners.append(_Listener(self.loop, unix.sock, self._on_accepted, unix))
+        try:
+            listener = _Listener(self.loop, unix.sock, self._on_accepted, unix)
+        except BaseException:
+            unix.close()
+            raise
+        self._listeners.append(listener)
 
     def adopt(self, sock: socket.socket) -> None:
-        """Take over a socket that listens already, for instance one that was inherited."""
-        sock.setblocking(False)
+        """Take over a socket that listens already, for instance one that was inherited; else `AddressError`."""
+        adopt_listening(sock)
         self._listeners.append(_Listener(self.loop, sock, self._on_accepted))
 
     def stop_listening(self) -> None:
@@ -161,26 +190,23 @@ class TcpServer:
     def wait_closed(self, grace: float, on_done: Callable[[int], object] | None = None) -> None:
         """Wait for the connections to end by themselves, and abort what is left after `grace` seconds.
 
-        ``on_done(aborted)`` is called once when all are gone.
+        ``on_done(aborted)`` is called once when all are gone, after the last `on_close`. Waiting again while one
+        waits already moves the deadline, for both.
         """
-        aborted = 0
-
-        def cut() -> None:
-            nonlocal aborted
-            aborted = len(self._connections)
-            for connection in self.connections:
-                connection.abort()
-
-        self._on_done = (lambda _count: on_done(aborted)) if on_done is not None else None
-        self._grace = self.loop.call_later(grace, cut)
+        if self._grace is None:
+            self._aborted = 0
+            self._grace = self.loop.call_later(grace, self._abort_all)
+        else:
+            self._grace.reschedule(grace)
+        if on_done is not None:
+            self._on_done.append(on_done)
         if not self._connections:
             self.loop.call_soon(self._finished)
 
     def close(self) -> None:
         """Close the listening sockets and abort every connection, now. Harmless when repeated."""
         self.stop_listening()
-        for connection in self.connections:
-            connection.abort()
+        self._abort_all()
 
     def __enter__(self) -> Self:
         return self
@@ -193,16 +219,25 @@ class TcpServer:
     def forget(self, connection: Connection) -> None:
         """Called by a connection that has ended."""
         self._connections.pop(connection, None)
-        if not self._connections and self._grace is not None:
-            self._finished()
+        if not self._connections and self._grace is not None and not self.loop.closed:
+            self.loop.call_soon(self._finished)  # `on_close` comes first
+
+    def _abort_all(self) -> None:
+        for connection in self.connections:
+            self._aborted += not connection.closed
+            connection.abort()
 
     def _finished(self) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
-            self._grace = None
-            if self._on_done is not None:
-                on_done, self._on_done = self._on_done, None
-                on_done(0)
+        if self._connections or self._grace is None:
+            return
+        self._grace.cancel()
+        self._grace = None
+        waiting, self._on_done = self._on_done, []
+        for on_done in waiting:
+            try:
+                on_done(self._aborted)
+            except Exception as error:
+                self.loop.exception_handler(error, self)
 
     def _on_accepted(self, sock: socket.socket, peer: Address) -> None:
         connection = Connection(
@@ -220,6 +255,6 @@ class TcpServer:
             try:
                 self.on_accept(connection)
             except Exception as error:
-                self.loop.exception_handler(error, connection)
                 connection.abort()
+                self.loop.exception_handler(error, connection)
         connection.start()

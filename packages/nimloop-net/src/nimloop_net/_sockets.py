@@ -8,12 +8,14 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, final
 
 from nimloop_net.errors import AddressError
 
 BACKLOG: Final = 2048
+_PORT_ATTEMPTS: Final = 8  # a port that is free for the first address may be taken for the next
 _UNIX_PATH_BYTES: Final = 107  # unix(7): 108 with the NUL at the end; others have less and say so themselves
 
 
@@ -25,24 +27,60 @@ def listen_tcp(host: str | None, port: int, *, backlog: int, reuse_port: bool) -
     """
     if not 0 <= port <= 65535:
         raise AddressError(f"a port is between 0 and 65535, not {port}")
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:
+        raise AddressError(f"{host!r} cannot be the name of a host") from None
+    # Two lines of /etc/hosts may give one address twice.
+    addresses = dict.fromkeys((family, kind, protocol, address) for family, kind, protocol, _, address in found)
+    attempts_left = _PORT_ATTEMPTS if port == 0 else 1
+    while True:
+        attempts_left -= 1
+        try:
+            sockets = _listen_on_all(addresses, port, backlog=backlog, reuse_port=reuse_port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or attempts_left == 0:
+                raise
+        else:
+            break
+    if len(sockets) == 0:
+        raise AddressError(f"{host!r} has no address that can be listened on")
+    return sockets
+
+
+def adopt_listening(sock: socket.socket) -> None:
+    """Make a listening socket that somebody else has opened like one of ours; raises `AddressError` for any other."""
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise AddressError(f"the socket does not listen: {sock!r}")
+    sock.setblocking(False)
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        _no_delay(sock)
+
+
+_AddressInfo = tuple[int, int, int, tuple[str | int | bytes, ...]]
+
+
+def _listen_on_all(
+    addresses: Collection[_AddressInfo], port: int, *, backlog: int, reuse_port: bool
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
+        for family, kind, protocol, address in addresses:
             sock = _open(family, kind, protocol)
             if sock is None:
                 continue
             sockets.append(sock)
-            first_port = sockets[0].getsockname()[1] if port == 0 and len(sockets) > 1 else port
-            _bind(sock, (address[0], first_port, *address[2:]), reuse_port=reuse_port)
-            sock.listen(backlog)
+            same_port = sockets[0].getsockname()[1] if port == 0 and len(sockets) > 1 else port
+            try:
+                _listen(sock, (address[0], same_port, *address[2:]), backlog=backlog, reuse_port=reuse_port)
+            except OSError as error:
+                if family != socket.AF_INET6 or error.errno != errno.EADDRNOTAVAIL or len(addresses) == 1:
+                    raise
+                sockets.pop().close()  # IPv6 is switched off, and /etc/hosts still has ::1 for localhost
     except BaseException:
         for sock in sockets:
             sock.close()
         raise
-    if len(sockets) == 0:
-        raise AddressError(f"{host!r} has no address that can be listened on")
     return sockets
 
 
@@ -58,17 +96,22 @@ def _open(family: int, kind: int, protocol: int) -> socket.socket | None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+    _no_delay(sock)
     return sock
 
 
-def _bind(sock: socket.socket, address: tuple[object, ...], *, reuse_port: bool) -> None:
+def _no_delay(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+
+
+def _listen(sock: socket.socket, address: tuple[object, ...], *, backlog: int, reuse_port: bool) -> None:
     if reuse_port:
         if not hasattr(socket, "SO_REUSEPORT"):
             raise AddressError("this system has no SO_REUSEPORT")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind(address)
+        sock.listen(backlog)  # it, too, can find that another socket was faster
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {address[0]} port {address[1]}: {error.strerror}") from None
 
@@ -87,7 +130,9 @@ class UnixListener:
         """
         if len(os.fsencode(path)) > _UNIX_PATH_BYTES:
             raise AddressError(f"a Unix socket's path has at most {_UNIX_PATH_BYTES} bytes: {path!r}")
-        self.path = path
+        if "\0" in path:
+            raise AddressError(f"a Unix socket's path holds no NUL: {path!r}")
+        self.path = os.path.abspath(path)  # to be found again after a chdir
         _remove_stale(path)
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -99,17 +144,21 @@ class UnixListener:
             finally:
                 os.umask(umask)
             self.sock.listen(backlog)
-            self._identity = _identity(path)
+            self._identity = _identity(self.path)
         except BaseException:
             self.sock.close()
             raise
 
     def close(self) -> None:
-        """Close the socket and remove the path."""
-        self.sock.close()
+        """Remove the path and close the socket. Harmless when repeated."""
+        if self.sock.fileno() < 0:
+            return
+        # In this order: a path without a listener may be taken over, and an open socket keeps its inode number from
+        # being given to its successor.
         with contextlib.suppress(OSError):
             if self._identity == _identity(self.path):
                 Path(self.path).unlink()
+        self.sock.close()
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -6,15 +6,19 @@ The contract
     What the user calls it; whether it can report changes instead of levels; the descriptor of its own that shows up
     among the events (−1 where there is none).
 ``add(fd, events, edge=…)``, ``modify(fd, events, edge=…)``, ``remove(fd)``
-    Interest in ``READ``, ``WRITE`` or both, never in nothing: then the table removes the descriptor. ``add`` and ``modify`` raise what the kernel says. ``remove`` never raises:
-    the owner may have closed the descriptor already, and then the kernel has forgotten it by itself.
+    Interest in ``READ``, ``WRITE`` or both, never in nothing: then the table removes the descriptor. ``add`` and
+    ``modify`` raise what the kernel says; ``modify`` makes what is ready by then come (again), also as an edge.
+    ``remove`` never raises: the owner may have closed the descriptor already, and then the kernel has forgotten it by
+    itself.
 ``wake()``
     Ends a ``poll`` in progress, or the next one, at once. The only method for other threads and signal handlers.
 ``poll(timeout_ns, table)``
-    Waits until there are events, or ``timeout_ns`` nanoseconds have passed (negative: no limit), never shorter.
+    Waits until there are events, or ``timeout_ns`` nanoseconds have passed (negative: no limit; a day at most),
+    never shorter.
     Then calls the watcher in ``table.slots[fd]`` for each event, unless the slot is empty or its generation is
-    younger than the batch. A watcher's exception goes to ``table.on_error`` and the batch goes on. Returns how many
-    were called; being woken up is not an event.
+    younger than the batch. A watcher's exception goes to ``table.on_error`` and the batch goes on. A BaseException
+    ends the batch, and what it held is reported by the next one, edges too. Returns how many were called; being
+    woken up is not an event.
 ``close()``
     Gives back the backend's own descriptors, and no others.
 

@@ -11,7 +11,7 @@ import os
 import select
 from typing import Final, final
 
-from nimloop_core._watchers import ERROR, HUP, READ, WRITE, WatcherTable
+from nimloop_core._watchers import ERROR, HUP, READ, WRITE, Watcher, WatcherTable
 
 _MIN_EVENTS: Final = 64
 _MAX_EVENTS: Final = 4096
@@ -94,20 +94,34 @@ class EpollBackend:
         slots = table.slots
         youngest = table.generation
         called = 0
-        for fd, bits in batch:
-            watcher = slots[fd]
-            if watcher is None or watcher.generation > youngest:
-                continue  # the wake-up, or unregistered by a callback before it
-            called += 1
-            try:
-                watcher.callback(_FROM_KERNEL[bits])
-            except Exception as error:
-                table.on_error(error, watcher)
+        try:
+            for fd, bits in batch:
+                watcher = slots[fd]
+                if watcher is None or watcher.generation > youngest:
+                    continue  # the wake-up, or unregistered by a callback before it
+                called += 1
+                try:
+                    watcher.callback(_FROM_KERNEL[bits])
+                except Exception as error:
+                    table.on_error(error, watcher)
+        except BaseException:
+            self._repeat(batch, slots)
+            raise
         if len(batch) == self._capacity:
             self._capacity = min(self._capacity * 2, _MAX_EVENTS)
         elif len(batch) * 8 < self._capacity:
             self._capacity = max(self._capacity // 2, _MIN_EVENTS)
         return called
+
+    def _repeat(self, batch: list[tuple[int, int]], slots: list[Watcher | None]) -> None:
+        # Ctrl+C in the middle of a batch. The levels of the rest come again; an edge that nobody was told of would not.
+        for fd, _ in batch:
+            watcher = slots[fd]
+            if watcher is not None and watcher.edge and watcher.events:
+                try:
+                    self.modify(fd, watcher.events, edge=True)
+                except OSError:
+                    pass  # closed before
 
     def close(self) -> None:
         """Close the epoll instance and the eventfd."""

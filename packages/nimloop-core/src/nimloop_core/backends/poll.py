@@ -45,11 +45,15 @@ class PollBackend:
     def modify(self, fd: int, events: int, *, edge: bool) -> None:
         """Change what is watched."""
         del edge
+        os.fstat(fd)
         self._poll.modify(fd, _TO_KERNEL[events])
 
     def remove(self, fd: int) -> None:
         """Stop watching."""
-        self._poll.unregister(fd)
+        try:
+            self._poll.unregister(fd)
+        except KeyError:
+            pass  # closed before: the POLLNVAL for it came first
 
     def wake(self) -> None:
         """End the wait, from any thread."""
@@ -73,7 +77,7 @@ class PollBackend:
                 continue  # unregistered by a callback before it
             if bits & _POLLNVAL:
                 # Closed without being unregistered. epoll forgets such a descriptor; poll would report it for ever.
-                table.unregister(watcher)
+                self.remove(fd)
                 continue
             called += 1
             try:

@@ -1,0 +1,51 @@
+"""nimloop-http: an HTTP/1.1 parser and callback server, and static files, on nimloop-net."""
+
+from __future__ import annotations
+
+from nimloop_http._framing import STANDARD_METHODS as STANDARD_METHODS
+from nimloop_http._framing import Head as Head
+from nimloop_http._headers import Headers as Headers
+from nimloop_http._mime import get_file_ext as get_file_ext
+from nimloop_http._ranges import ByteRange as ByteRange
+from nimloop_http._ranges import parse_range as parse_range
+from nimloop_http.limits import Limits as Limits
+from nimloop_http.limits import Timeouts as Timeouts
+from nimloop_http.parser import Body as Body
+from nimloop_http.parser import End as End
+from nimloop_http.parser import Event as Event
+from nimloop_http.parser import HttpParser as HttpParser
+from nimloop_http.parser import Trailers as Trailers
+from nimloop_http.request import HttpRequest as HttpRequest
+from nimloop_http.request import Params as Params
+from nimloop_http.response import HttpResponse as HttpResponse
+from nimloop_http.response import ResponseStream as ResponseStream
+from nimloop_http.server import HttpServer as HttpServer
+from nimloop_http.server import OnRequest as OnRequest
+from nimloop_http.server import serve as serve
+from nimloop_http.static import StaticFiles as StaticFiles
+from nimloop_http.static import serve_file as serve_file
+
+__all__ = [
+    "STANDARD_METHODS",
+    "Body",
+    "ByteRange",
+    "End",
+    "Event",
+    "Head",
+    "Headers",
+    "HttpParser",
+    "HttpRequest",
+    "HttpResponse",
+    "HttpServer",
+    "Limits",
+    "OnRequest",
+    "Params",
+    "ResponseStream",
+    "StaticFiles",
+    "Timeouts",
+    "Trailers",
+    "get_file_ext",
+    "parse_range",
+    "serve",
+    "serve_file",
+]

@@ -1,0 +1,78 @@
+"""The head of a response as bytes, and what may stand in it."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final, final
+
+from nimloop_http._grammar import FIELD_VALUE, TOKEN
+from nimloop_http.errors import InvalidHeaderError
+
+REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+# RFC 9112 §4: the reason may be empty, the space before it may not.
+STATUS_LINES: Final = {code: f"HTTP/1.1 {code} {REASONS.get(code, '')}\r\n" for code in range(100, 600)}
+
+# RFC 9110 §6.4.1, §15.3.5, §15.4.5: these never have a body, and no Content-Length either (§8.6 allows one in 304).
+BODYLESS: Final = frozenset({*range(100, 200), 204, 304})
+
+# What frames the message or ends the connection is the server's to say.
+_OWNED: Final = {
+    "connection": "call close()",
+    "content-length": "it follows from the body, or from stream(length=...)",
+    "date": "the server sends it",
+    "keep-alive": "the server decides",
+    "transfer-encoding": "it follows from how the body is sent",
+}
+
+
+def check_status(code: int) -> int:
+    """Return a final status code unchanged. Raises ValueError for anything else."""
+    if not 200 <= code <= 599:
+        raise ValueError(f"a response has a status between 200 and 599, not {code!r}")
+    return code
+
+
+@lru_cache(maxsize=512)
+def check_name(name: str) -> str:
+    """Return the name of a field in lower case.
+
+    Raises `InvalidHeaderError` for one that is not a token, or that belongs to the server.
+    """
+    if not TOKEN.fullmatch(name):
+        raise InvalidHeaderError(f"not the name of a header field: {name!r}")
+    lower = name.lower()
+    if lower in _OWNED:
+        raise InvalidHeaderError(f"{name} is set by the server: {_OWNED[lower]}")
+    return lower
+
+
+def check_value(value: str) -> str:
+    """Return the value of a field without white space around it.
+
+    Raises `InvalidHeaderError` for one with control characters, which would split the response, or with characters
+    that are not ISO 8859-1.
+    """
+    if not FIELD_VALUE.fullmatch(value):
+        raise InvalidHeaderError(f"not the value of a header field: {value!r}")
+    return value.strip(" \t")
+
+
+@final
+class DateLine:
+    """The Date field, made once a second."""
+
+    __slots__ = ("_line", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._line = ""
+
+    def __call__(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n"
+        return self._line

@@ -1,0 +1,90 @@
+"""From the path of a URL to an open file that lies beneath a folder, whatever the path says.
+
+Facts: a check of a name and a later open of it can see two different things; ``..`` and symbolic links lead out of
+a folder; percent-encoding hides both. Consequences: the path is decoded once, each segment by itself; the file is
+opened segment by segment, each relative to the one before and without following symbolic links; what is looked at
+and sent is the descriptor and no longer the name. A symbolic link is followed only by resolving it first and then
+opening the result in the same strict way, beneath the same folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from nimloop_http.errors import ForbiddenPathError
+
+# Non-blocking, because opening a named pipe would otherwise wait for its writer.
+_FILE: Final[int] = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_FOLDER: Final[int] = _FILE | getattr(os, "O_DIRECTORY", 0)
+# Opening a symbolic link with O_NOFOLLOW says ELOOP; together with O_DIRECTORY it says ENOTDIR.
+_LINK: Final = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
+
+
+def split_path(raw_path: str) -> list[str]:
+    """Take the path of a URL apart and decode its segments, once; empty ones and ``.`` are left out.
+
+    Raises `ForbiddenPathError` for what could lead out of a folder or confuse the system: ``..``, an encoded slash,
+    NUL, and on Windows everything that is special there.
+    """
+    segments: list[str] = []
+    for part in raw_path.split("/"):
+        segment = os.fsdecode(unquote_to_bytes(part)) if "%" in part else part
+        if segment in {"", "."}:
+            continue
+        if segment == ".." or "/" in segment or "\0" in segment:
+            raise ForbiddenPathError(f"the path must not contain {segment!r}")
+        if sys.platform == "win32" and (set(segment) & set('\\:*?"<>|') or segment[-1] in ". "):
+            raise ForbiddenPathError(f"the path must not contain {segment!r}")
+        segments.append(segment)
+    return segments
+
+
+def open_beneath(root: str, segments: list[str]) -> int:
+    """Open what `segments` name beneath the folder `root`, for reading; files and folders alike.
+
+    Returns a descriptor that the caller has to close. Raises `ForbiddenPathError` for a symbolic link that leads out
+    of the folder, and OSError as the system says it.
+    """
+    if sys.platform == "win32":
+        return os.open(os.path.join(root, *_resolve(root, segments)), _FILE)
+    try:
+        return _walk(root, segments)
+    except OSError as error:
+        if error.errno not in _LINK or not segments:
+            raise
+    return _walk(root, _resolve(root, segments))
+
+
+def _walk(root: str, segments: list[str]) -> int:
+    if not segments:
+        return os.open(root, _FOLDER)
+    descriptor: int | None = None
+    try:
+        path = root + "/" + segments[0]  # the root itself may be reached through links
+        for segment in segments[1:]:
+            inner = os.open(path, _FOLDER | _NO_FOLLOW, dir_fd=descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
+            descriptor = inner
+            path = segment
+        return os.open(path, _FILE | _NO_FOLLOW, dir_fd=descriptor)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _resolve(root: str, segments: list[str]) -> list[str]:
+    """Follow symbolic links; return the segments of the result if it lies beneath the root."""
+    base = os.path.realpath(root)
+    path = os.path.realpath(os.path.join(base, *segments), strict=True)
+    if path == base:
+        return []
+    inside = path.removeprefix(base.rstrip(os.sep) + os.sep)
+    if inside == path:
+        raise ForbiddenPathError("the path leads out of the folder")
+    return inside.split(os.sep)

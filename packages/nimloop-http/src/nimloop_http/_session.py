@@ -1,0 +1,349 @@
+"""One HTTP connection: from bytes to requests, and from answers, in whatever order they come, back to bytes.
+
+The answers that are open stand in a queue, in the order of their requests. Only the first one writes to the
+connection; the others hold what they have until it is their turn. Reading stops while too many are open, or while
+the client does not take what it asked for, so that a connection costs a bounded amount.
+
+The states: SERVING, while new requests may begin; LAST, when none may any more and what is under way is answered
+(the client or the server has asked for the end, or framing is lost); ENDED, when the connection is closing.
+
+One timer per connection is re-armed only when it fires: what a request costs is a clock reading, not a timer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, final
+
+from nimloop_http._framing import Head
+from nimloop_http.errors import ProtocolError, TimedOutError
+from nimloop_http.parser import Body, End, HttpParser, Trailers
+from nimloop_http.request import HttpRequest
+from nimloop_http.response import HttpResponse
+from nimloop_net import Connection, ConnectionClosedError
+
+if TYPE_CHECKING:
+    from nimloop_http._headers import Headers
+    from nimloop_http.server import HttpServer
+
+_REQUESTS_PER_TURN: Final = 64  # then the other connections are served first
+
+_SERVING: Final = 0
+_LAST: Final = 1
+_ENDED: Final = 2
+
+# What the deadline is for.
+_FOR_REQUEST: Final = 0
+_FOR_HEAD: Final = 1
+_FOR_BODY: Final = 2
+_FOR_ANSWER: Final = 3
+
+
+@final
+class HttpSession:
+    """Everything the server knows about one connection."""
+
+    __slots__ = (
+        "_advancing",
+        "_blocked",
+        "_deadline_ns",
+        "_open",
+        "_parser",
+        "_pieces",
+        "_receiving",
+        "_sent_before",
+        "_server",
+        "_state",
+        "_timer",
+        "_trailers",
+        "_waiting_for",
+        "connection",
+        "date_line",
+    )
+
+    def __init__(self, server: HttpServer, connection: Connection) -> None:
+        self.connection = connection
+        self.date_line: Final = server.date_line
+        self._server: Final = server
+        self._parser: Final = HttpParser(server.limits, methods=server.methods)
+        self._state = _SERVING
+        self._open: Final[deque[HttpResponse]] = deque()
+        self._receiving: HttpResponse | None = None  # answers the request whose body is arriving
+        self._pieces: list[bytes] = []
+        self._trailers: Headers | None = None
+        self._advancing = False
+        self._blocked = False  # the parser may hold requests that have to wait for answers to leave
+        self._sent_before = 0
+        self._waiting_for = _FOR_HEAD
+        self._deadline_ns = connection.loop.clock() + server.head_ns
+        self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
+        connection.on_data = self._on_data
+        connection.on_eof = self._on_eof
+        connection.on_drain = self._on_drain
+        connection.on_close = self._on_close
+
+    # From bytes to requests -----------------------------------------------------------------------------------
+
+    def _on_data(self, _connection: Connection, data: bytes) -> None:
+        if self._state == _SERVING or self._receiving is not None:
+            self._parser.push(data)
+            self._advance()
+
+    def _advance(self) -> None:
+        """Handle the requests that are there, as many as may be handled now."""
+        if self._advancing or (self._state != _SERVING and self._receiving is None):
+            return
+        self._advancing = True
+        try:
+            self._handle_requests()
+        except ProtocolError as error:
+            self._refuse(error)
+        finally:
+            self._advancing = False
+        if self._state != _ENDED:
+            self._set_deadline()
+
+    def _handle_requests(self) -> None:
+        if self._blocked:
+            if self._has_to_wait():
+                return
+            self._blocked = False
+            self.connection.resume_reading()
+        parser = self._parser
+        turn = _REQUESTS_PER_TURN
+        while True:
+            event = parser.next_event()
+            if event is None:
+                return
+            if isinstance(event, Head):
+                self._begin(event)
+            elif isinstance(event, End):
+                self._dispatch()
+                if self._state != _SERVING:
+                    return
+                if self._has_to_wait():
+                    self._block()  # until an answer is complete, or on_drain
+                    return
+                turn -= 1
+                if turn == 0:
+                    self._block()
+                    self.connection.loop.call_soon(self._advance)
+                    return
+            elif isinstance(event, Body):
+                self._pieces.append(event.data)
+            else:
+                self._trailers = event.headers
+
+    def _has_to_wait(self) -> bool:
+        """Whether too many answers are open, or too little of them was taken, to read another request."""
+        connection = self.connection
+        return (
+            len(self._open) >= self._server.limits.pipeline
+            or connection.write_buffer_size > connection.high_water
+        )
+
+    def _block(self) -> None:
+        if not self._blocked:
+            self._blocked = True
+            self.connection.pause_reading()
+
+    def _begin(self, head: Head) -> None:
+        response = HttpResponse(self, head)
+        self._receiving = response
+        self._open.append(response)
+        if not head.keep_alive:
+            self._state = _LAST
+        if head.expect_continue and head.has_body:
+            self.write(response, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _dispatch(self) -> None:
+        """The request is complete: hand it to the handler."""
+        response = self._receiving
+        assert response is not None
+        head = response.head
+        assert head is not None
+        pieces = self._pieces
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._pieces = []
+        else:
+            body = b""
+        request = HttpRequest(head, body, self.connection, self._trailers)
+        self._receiving = self._trailers = None
+        server = self._server
+        if server.access_log:
+            server.log_when_done(request, response)
+        try:
+            server.on_request(request, response)
+        except Exception as error:
+            self.connection.loop.exception_handler(error, request)
+            if response.sent:
+                if not response.done:
+                    self.break_off()  # the client must not take it for complete
+            elif not response.closed:
+                response.replace_by_error(500, close=False)
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """The peer broke the protocol: answer what the error says, after the answers before it, and close."""
+        self._state = _LAST
+        response = self._receiving
+        if response is None:
+            response = HttpResponse(self, None)
+            self._open.append(response)
+        self._receiving = None
+        self._pieces = []
+        if self._server.access_log:
+            self._server.log_when_done(None, response)
+        response.replace_by_error(error.status, str(error), close=True)
+
+    def _on_eof(self, _connection: Connection) -> None:
+        """The client sends no more; what it has asked for it still gets.
+
+        While requests wait in the parser nothing is read, the end neither. So a message that is incomplete now stays so.
+        """
+        if self._receiving is not None:
+            self._open.remove(self._receiving)
+            self._receiving = None
+        if self._state == _SERVING:
+            self._state = _LAST
+        if not self._open and self._state == _LAST:
+            self._end(linger=0)
+
+    # From answers to bytes ------------------------------------------------------------------------------------
+
+    def is_final(self, response: HttpResponse) -> bool:
+        """Tell whether the connection ends with this answer."""
+        return self._state == _LAST and self._open[-1] is response
+
+    def write(self, response: HttpResponse, data: bytes) -> bool:
+        """Send a piece of a response, or keep it until the answers before it are complete."""
+        if self._open[0] is not response:
+            response.held.append(data)
+            return False
+        try:
+            return self.connection.send(data)
+        except ConnectionClosedError:
+            return False  # the response will be told, by on_close
+
+    def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
+        """Do the same for a range of a file."""
+        if self._open[0] is not response:
+            response.held.append((fd, offset, count))
+            return False
+        try:
+            return self.connection.send_file(fd, offset, count)
+        except ConnectionClosedError:
+            return False
+
+    def finish(self, response: HttpResponse) -> None:
+        """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
+        if response.on_done is not None:
+            response.on_done(response)
+        queue = self._open
+        if queue[0] is not response:
+            return
+        while response.done:
+            queue.popleft()
+            if response.closes:
+                head = response.head
+                # A client that has said it will send no more needs no patience.
+                self._end(linger=0 if head is not None and not head.keep_alive and self._parser.idle else None)
+                return
+            if not queue:
+                if self._state == _LAST:
+                    self._end(linger=None)
+                break
+            response = queue[0]
+            self._release(response)
+        if not self._advancing:
+            self._advance()
+
+    def _release(self, response: HttpResponse) -> None:
+        """It is this response's turn: send what it holds."""
+        held = response.held
+        if not held:
+            return
+        response.held = []
+        for item in held:
+            if isinstance(item, tuple):
+                self.write_file(response, *item)
+            else:
+                self.write(response, item)
+        self.connection.loop.call_soon(response.drained)
+
+    def break_off(self) -> None:
+        """Cut the connection in the middle of a response, so that nobody takes it for complete."""
+        self.connection.abort()
+
+    def _on_drain(self, _connection: Connection) -> None:
+        if self._open:
+            self._open[0].drained()
+        self._advance()
+
+    # Ending ---------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """The server is stopping: end now if nothing is under way, else after the answers that are."""
+        if self._state == _SERVING:
+            self._state = _LAST
+            if not self._open:
+                self._end(linger=None)
+
+    def _end(self, linger: float | None) -> None:
+        """Close the connection after what is queued; requests that were not answered are lost."""
+        self._state = _ENDED
+        self._timer.cancel()
+        while self._open:
+            self._open.popleft().lost()
+        self.connection.close_after_drain(linger)
+
+    def _on_close(self, _connection: Connection, _error: Exception | None) -> None:
+        self._state = _ENDED
+        self._receiving = None
+        self._timer.cancel()
+        self._server.forget(self)
+        while self._open:
+            self._open.popleft().lost()
+
+    # Deadlines ------------------------------------------------------------------------------------------------
+
+    def _set_deadline(self) -> None:
+        """Note until when what comes next has to happen.
+
+        An absolute time, set when the wait for it begins: a byte now and then does not extend it.
+        """
+        server = self._server
+        if self._receiving is not None and not self._blocked:
+            waiting_for = _FOR_BODY
+            wait_ns = server.body_ns
+        elif self._open or self._blocked:
+            waiting_for = _FOR_ANSWER
+            wait_ns = server.write_ns
+        elif not self._parser.idle:
+            waiting_for = _FOR_HEAD
+            wait_ns = server.head_ns
+        else:
+            waiting_for = _FOR_REQUEST
+            wait_ns = server.idle_ns
+        if waiting_for != self._waiting_for or waiting_for == _FOR_REQUEST:
+            self._waiting_for = waiting_for
+            self._deadline_ns = self.connection.loop.clock() + wait_ns
+
+    def _on_timer(self) -> None:
+        connection = self.connection
+        now = connection.loop.clock()
+        left = self._deadline_ns - now
+        if left <= 0:
+            if self._waiting_for == _FOR_BODY or (self._waiting_for == _FOR_HEAD and not self._parser.idle):
+                what = "body" if self._waiting_for == _FOR_BODY else "head"
+                self._refuse(TimedOutError(f"the {what} of the request did not arrive in time"))
+            elif connection.write_buffer_size and connection.bytes_sent == self._sent_before:
+                connection.abort()  # the client takes nothing of what it asked for
+            elif not self._open and not connection.write_buffer_size:
+                self._end(linger=None)
+            left = self._server.write_ns
+            self._deadline_ns = now + left
+            self._sent_before = connection.bytes_sent
+        if self._state != _ENDED:
+            # Deadlines set meanwhile are at least the shortest time-out away, so this is never too late for them.
+            self._timer.reschedule(min(left / 1e9, self._server.shortest))

@@ -1,0 +1,356 @@
+"""A response: once as a whole, once as a stream, or once as a file; now or later.
+
+The states of a response: FRESH until something is sent, STREAMING between the head and the end of a stream, DONE.
+`closed` says whether the client has gone, in any of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Final, Protocol, Self, final
+
+from nimloop_http import _encode
+from nimloop_http._framing import Head
+from nimloop_http.errors import ContentLengthError, ResponseSentError, StaleResponseError
+from nimloop_net import Connection
+
+FRESH: Final = 0
+STREAMING: Final = 1
+DONE: Final = 2
+
+_JOIN_BYTES: Final = 65536  # a larger body is queued beside its head instead of being copied behind it
+
+
+class Channel(Protocol):
+    """What a response needs of the connection it belongs to: its turn."""
+
+    @property
+    def connection(self) -> Connection: ...
+
+    def date_line(self) -> str: ...
+    def is_final(self, response: HttpResponse) -> bool: ...
+    def write(self, response: HttpResponse, data: bytes) -> bool: ...
+    def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool: ...
+    def finish(self, response: HttpResponse) -> None: ...
+    def break_off(self) -> None: ...
+
+
+@final
+class HttpResponse:
+    """The answer to one request. Send it from the handler or, as long as the client is there, from anywhere later.
+
+    Answers of one connection leave in the order of their requests, whatever the order they are given in.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_content_type",
+        "_fields",
+        "_state",
+        "_status",
+        "_stream",
+        "bytes_sent",
+        "closed",
+        "closes",
+        "head",
+        "held",
+        "on_close",
+        "on_done",
+    )
+
+    def __init__(self, channel: Channel, head: Head | None) -> None:
+        """Prepare the answer to the request with `head`; None where it could not be read."""
+        self._channel = channel
+        self.head: Final = head
+        """The head of the request that this answers; None where it could not be read."""
+        self._status = 200
+        self._fields: list[str] | None = None
+        self._content_type = ""
+        self.closes = head is None or not head.keep_alive
+        """Whether the connection ends with this response."""
+        self._state = FRESH
+        self.closed = False
+        """Whether the connection has ended; nothing can be sent any more."""
+        self.on_close: Callable[[], object] | None = None
+        """Called when the client goes away before the response is complete."""
+        self.on_done: Callable[[HttpResponse], object] | None = None
+        """Called when the response was handed over to the connection as a whole; for logs and measurements."""
+        self.bytes_sent = 0
+        """Bytes of the body so far."""
+        self.held: list[bytes | tuple[int, int, int]] = []  # what waits for the answers before it
+        self._stream: ResponseStream | None = None
+
+    # What it is going to be -----------------------------------------------------------------------------------
+
+    @property
+    def status_code(self) -> int:
+        """The status as it is set now."""
+        return self._status
+
+    @property
+    def sent(self) -> bool:
+        """Whether the head is out: status and fields can no longer be changed."""
+        return self._state != FRESH
+
+    @property
+    def done(self) -> bool:
+        """Whether the response is complete."""
+        return self._state == DONE
+
+    @property
+    def connection(self) -> Connection:
+        """The connection it goes to."""
+        return self._channel.connection
+
+    def status(self, code: int) -> Self:
+        """Set the status, 200 to 599."""
+        self._need_fresh()
+        self._status = _encode.check_status(code)
+        return self
+
+    def header(self, name: str, value: str) -> Self:
+        """Add a field; Content-Type replaces the one before.
+
+        Raises `InvalidHeaderError` for what would break the response apart, and for the fields that the server owns:
+        Content-Length, Transfer-Encoding, Connection, Keep-Alive, Date.
+        """
+        self._need_fresh()
+        if _encode.check_name(name) == "content-type":
+            self._content_type = _encode.check_value(value)
+        else:
+            line = f"{name}: {_encode.check_value(value)}\r\n"
+            if self._fields is None:
+                self._fields = [line]
+            else:
+                self._fields.append(line)
+        return self
+
+    def close(self) -> Self:
+        """End the connection after this response."""
+        self._need_fresh()
+        self.closes = True
+        return self
+
+    # Sending --------------------------------------------------------------------------------------------------
+
+    def send(self, body: str | bytes | bytearray | memoryview = b"") -> None:
+        """Send the response with this body: text as UTF-8, or bytes.
+
+        The type is ``text/plain; charset=utf-8`` or ``application/octet-stream`` unless it was set. HEAD, 204 and 304
+        send no body. Raises `ResponseSentError` the second time, `StaleResponseError` when the client has gone.
+        """
+        if self._state != FRESH or self.closed:
+            self._need_fresh()
+        if isinstance(body, str):
+            data = body.encode("utf-8")
+            default_type = "text/plain; charset=utf-8"
+        else:
+            data = body if type(body) is bytes else bytes(body)
+            default_type = "application/octet-stream" if data else ""
+        length = len(data)
+        head = self._encode_head(length, default_type)
+        self._state = DONE
+        channel = self._channel
+        if self._has_no_body():
+            channel.write(self, head)
+        else:
+            self.bytes_sent = length
+            if length <= _JOIN_BYTES:
+                channel.write(self, head + data)
+            else:
+                channel.write(self, head)
+                channel.write(self, data)
+        channel.finish(self)
+
+    def send_json(self, value: object) -> None:
+        """Send a value as JSON, type ``application/json``. Raises TypeError or ValueError for what JSON cannot hold."""
+        body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        if not self._content_type:
+            self._content_type = "application/json"
+        self.send(body)
+
+    def send_error(self, code: int, message: str = "") -> None:
+        """Send a plain text with the status' name and a message. The connection goes on if it can."""
+        self.status(code)
+        reason = _encode.REASONS.get(code, "")
+        self.send(f"{code} {reason}: {message}\n" if message else f"{code} {reason}\n")
+
+    def redirect(self, location: str, code: int = 302) -> None:
+        """Send the client elsewhere; the location has to be percent-encoded already."""
+        self.status(code).header("Location", location).send(b"")
+
+    def send_file(self, fd: int, offset: int, count: int) -> None:
+        """Send `count` bytes of an open file from `offset` on; the descriptor is taken over and closed in any case.
+
+        The bytes go from the page cache to the socket where the system can do that.
+        """
+        try:
+            self._need_fresh()
+            head = self._encode_head(count, "application/octet-stream")
+        except BaseException:
+            os.close(fd)
+            raise
+        self._state = DONE
+        channel = self._channel
+        channel.write(self, head)
+        if self._has_no_body():
+            os.close(fd)
+        else:
+            self.bytes_sent = count
+            channel.write_file(self, fd, offset, count)
+        channel.finish(self)
+
+    def stream(self, content_type: str = "application/octet-stream", *, length: int | None = None) -> ResponseStream:
+        """Send the head now and the body piece by piece.
+
+        With a `length` in bytes the client knows it in advance; without, the body is chunked, and for HTTP/1.0 ends
+        with the connection.
+        """
+        self._need_fresh()
+        if not self._content_type:
+            self._content_type = _encode.check_value(content_type)
+        chunked = length is None and self.head is not None and self.head.minor == 1
+        if length is None and not chunked:
+            self.closes = True
+        stream = ResponseStream(
+            self, self._channel, chunked=chunked and not self._has_no_body(), length=length, mute=self._has_no_body()
+        )
+        head = self._encode_head(length, "", chunked=chunked)
+        self._state = STREAMING
+        self._stream = stream
+        self._channel.write(self, head)
+        return stream
+
+    # Inside ---------------------------------------------------------------------------------------------------
+
+    def replace_by_error(self, code: int, message: str = "", *, close: bool) -> None:
+        """Forget what was prepared so far and send an error instead. For the session."""
+        self._fields = None
+        self._content_type = ""
+        self.closes = self.closes or close
+        self.send_error(code, message)
+
+    def end_stream(self) -> None:
+        """Called by the stream: nothing more follows."""
+        self._state = DONE
+        self._channel.finish(self)
+
+    def drained(self) -> None:
+        """Called by the session: the client has caught up."""
+        if self._stream is not None and self._stream.on_drain is not None and self._state == STREAMING:
+            self._stream.on_drain()
+
+    def lost(self) -> None:
+        """Called by the session: the client has gone."""
+        self.closed = True
+        for item in self.held:
+            if isinstance(item, tuple):
+                os.close(item[0])
+        self.held.clear()
+        if self._state != DONE:
+            loop = self._channel.connection.loop
+            if self.on_close is not None:
+                loop.call_soon(self.on_close)
+            if self._stream is not None and self._stream.on_close is not None:
+                loop.call_soon(self._stream.on_close)
+
+    def _need_fresh(self) -> None:
+        if self._state != FRESH:
+            raise ResponseSentError("the response was sent already")
+        if self.closed:
+            raise StaleResponseError("the client has gone; look at res.closed before answering late")
+
+    def _has_no_body(self) -> bool:
+        head = self.head
+        return (head is not None and head.method == "HEAD") or self._status in _encode.BODYLESS
+
+    def _encode_head(self, length: int | None, default_type: str, *, chunked: bool = False) -> bytes:
+        status = self._status
+        channel = self._channel
+        content_type = self._content_type or default_type
+        if status in _encode.BODYLESS:
+            if length and status != 304:
+                raise ValueError(f"a response with status {status} has no body")
+            framing = ""
+            content_type = self._content_type
+        elif length is not None:
+            framing = f"Content-Length: {length}\r\n"
+        else:
+            framing = "Transfer-Encoding: chunked\r\n" if chunked else ""
+        if content_type:
+            framing = f"{framing}Content-Type: {content_type}\r\n"
+        if self.closes or channel.is_final(self):
+            self.closes = True
+            framing += "Connection: close\r\n"
+        elif self.head is not None and self.head.minor == 0:
+            # RFC 9112 §9.3: HTTP/1.0 clients have to be told that the connection stays.
+            framing += "Connection: keep-alive\r\n"
+        if self._fields is not None:
+            framing += "".join(self._fields)
+        return f"{_encode.STATUS_LINES[status]}{channel.date_line()}{framing}\r\n".encode("latin-1")
+
+    def __repr__(self) -> str:
+        return f"<HttpResponse {self._status} {('fresh', 'streaming', 'done')[self._state]}>"
+
+
+@final
+class ResponseStream:
+    """The body of a response, piece by piece. Made by `HttpResponse.stream`."""
+
+    __slots__ = ("_channel", "_chunked", "_left", "_mute", "_response", "on_close", "on_drain")
+
+    def __init__(
+        self, response: HttpResponse, channel: Channel, *, chunked: bool, length: int | None, mute: bool
+    ) -> None:
+        self._response = response
+        self._channel = channel
+        self._chunked = chunked
+        self._left = length
+        self._mute = mute  # HEAD: the handler does its work, the client gets none of it
+        self.on_drain: Callable[[], object] | None = None
+        """Called when the client has caught up after a `write` that returned False."""
+        self.on_close: Callable[[], object] | None = None
+        """Called when the client goes away before `end`."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more: `end` was called or the client has gone."""
+        return self._response.closed or self._response.done
+
+    def write(self, data: str | bytes | bytearray | memoryview) -> bool:
+        """Send a piece: text as UTF-8, or bytes. Returns False when the client is behind: wait for `on_drain`.
+
+        Raises `StaleResponseError` when the client has gone, `ResponseSentError` after `end`, `ContentLengthError`
+        beyond the promised length.
+        """
+        self._need_open()
+        piece = data.encode() if isinstance(data, str) else bytes(data)
+        if self._left is not None:
+            if len(piece) > self._left:
+                self._channel.break_off()
+                raise ContentLengthError(f"{len(piece) - self._left} bytes more than the promised length")
+            self._left -= len(piece)
+        if not piece or self._mute:
+            return True  # an empty chunk would be the last one
+        self._response.bytes_sent += len(piece)
+        if self._chunked:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        return self._channel.write(self._response, piece)
+
+    def end(self) -> None:
+        """Complete the response. Raises `ContentLengthError` when less than the promised length was written."""
+        self._need_open()
+        if self._left:
+            self._channel.break_off()
+            raise ContentLengthError(f"{self._left} bytes less than the promised length")
+        if self._chunked:
+            self._channel.write(self._response, b"0\r\n\r\n")
+        self._response.end_stream()
+
+    def _need_open(self) -> None:
+        if self._response.done:
+            raise ResponseSentError("the stream was ended already")
+        if self._response.closed:
+            raise StaleResponseError("the client has gone; set on_close to be told")

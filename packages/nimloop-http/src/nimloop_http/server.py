@@ -1,0 +1,176 @@
+"""An HTTP/1.1 server that calls one function per request. Bring your own router.
+
+`HttpServer` works on a loop of yours; `serve` owns a loop, the signals and the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self, final
+
+from nimloop_core import Loop
+from nimloop_http._encode import DateLine
+from nimloop_http._framing import STANDARD_METHODS
+from nimloop_http._session import HttpSession
+from nimloop_http.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, Limits, Timeouts
+from nimloop_http.request import HttpRequest
+from nimloop_http.response import HttpResponse
+from nimloop_net import Address, Connection, TcpServer
+
+OnRequest = Callable[[HttpRequest, HttpResponse], object]
+"""Called with each complete request and the response to fill in; its result is ignored."""
+
+log: Final = logging.getLogger("nimloop.http")
+access: Final = logging.getLogger("nimloop.http.access")
+
+
+@final
+class HttpServer:
+    """Serves HTTP on any number of TCP addresses and Unix paths.
+
+    `on_request` may answer at once or keep the response for later. If it raises, the exception goes to the loop's
+    exception handler and the client gets 500. `methods` are the ones that reach it, others get 501; None: all.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        on_request: OnRequest,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        methods: frozenset[str] | None = STANDARD_METHODS,
+        access_log: bool = False,
+    ) -> None:
+        self.loop: Final = loop
+        self.on_request = on_request
+        self.limits: Final = limits
+        self.timeouts: Final = timeouts
+        self.methods: Final = methods
+        self.access_log = access_log
+        """Whether each answer is logged to ``nimloop.http.access``, at level INFO."""
+        self.date_line: Final = DateLine()
+        self.head_ns: Final = int(timeouts.head * 1e9)
+        self.body_ns: Final = int(timeouts.body * 1e9)
+        self.idle_ns: Final = int(timeouts.idle * 1e9)
+        self.write_ns: Final = int(timeouts.write * 1e9)
+        self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write)
+        self._tcp: Final = TcpServer(loop, on_accept=self._on_accept)
+        self._sessions: Final[dict[HttpSession, None]] = {}
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens: ``(host, port)`` or a path each."""
+        return self._tcp.addresses
+
+    def listen(
+        self, host: str | None = "127.0.0.1", port: int = 8000, *, backlog: int = 2048, reuse_port: bool = False
+    ) -> list[tuple[str, int]]:
+        """Listen on every address of `host` (None: all of this machine) and return them with their ports.
+
+        Port 0 takes a free one. Raises OSError, for instance when the port is taken.
+        """
+        return self._tcp.listen(host, port, backlog=backlog, reuse_port=reuse_port)
+
+    def listen_unix(self, path: str, mode: int = 0o660, *, backlog: int = 2048) -> None:
+        """Listen on a Unix socket. Raises `AddressError` when the path is a living server's or not a socket."""
+        self._tcp.listen_unix(path, mode, backlog=backlog)
+
+    def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:
+        """Stop listening, answer what is under way with ``Connection: close``, then end.
+
+        What is still busy after `grace` seconds (by default ``timeouts.grace``) is cut off. ``on_done(aborted)`` is
+        called once all connections are gone, with the number of those that were cut off.
+        """
+        self._tcp.stop_listening()
+        for session in list(self._sessions):
+            session.drain()
+        self._tcp.wait_closed(self.timeouts.grace if grace is None else grace, on_done)
+
+    def close(self) -> None:
+        """Stop listening and cut off every connection, now. Harmless when repeated."""
+        self._tcp.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # For the sessions -----------------------------------------------------------------------------------------
+
+    def forget(self, session: HttpSession) -> None:
+        """Take note that a connection has ended."""
+        self._sessions.pop(session, None)
+
+    def log_when_done(self, request: HttpRequest | None, response: HttpResponse) -> None:
+        """Have the answer written to the access log once it is complete; without a request it refused garbage."""
+        started_ns = self.loop.clock()
+
+        def write(response: HttpResponse) -> None:
+            what = f"{request.method} {request.target} HTTP/{request.http_version}" if request else "-"
+            milliseconds = (self.loop.clock() - started_ns) / 1e6
+            peer = response.connection.peer
+            client = peer[0] if isinstance(peer, tuple) else "unix"
+            access.info(
+                '%s "%s" %d %d %.1fms', client, what, response.status_code, response.bytes_sent, milliseconds
+            )
+
+        response.on_done = write
+
+    def _on_accept(self, connection: Connection) -> None:
+        self._sessions[HttpSession(self, connection)] = None
+
+
+def serve(
+    on_request: OnRequest,
+    host: str | None = "127.0.0.1",
+    port: int = 8000,
+    *,
+    uds: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    access_log: bool = False,
+    backend: str | None = None,
+    on_listening: Callable[[HttpServer], object] | None = None,
+) -> int:
+    """Serve until SIGINT or SIGTERM, then finish what is under way; a second signal ends at once.
+
+    Listens on `host` and `port`, or on the Unix socket `uds`. ``on_listening(server)`` is called when it does. Returns
+    the number of connections that had to be cut off. Raises OSError when it cannot listen. Main thread only.
+    """
+    with Loop(backend) as loop:
+        server = HttpServer(loop, on_request, limits=limits, timeouts=timeouts, access_log=access_log)
+        with server:
+            if uds is not None:
+                server.listen_unix(uds)
+            else:
+                server.listen(host, port)
+            aborted = 0
+
+            def done(count: int) -> None:
+                nonlocal aborted
+                aborted = count
+                loop.stop()
+
+            stopping = False
+
+            def stop() -> None:
+                nonlocal stopping
+                if stopping:
+                    server.close()
+                else:
+                    stopping = True
+                    server.shutdown(on_done=done)
+
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop)
+            if on_listening is not None:
+                on_listening(server)
+            loop.run()
+            return aborted

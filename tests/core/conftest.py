@@ -1,0 +1,137 @@
+"""What the tests of nimloop-core share: loops with and without a kernel, descriptors, and two watchful eyes.
+
+Test modules are collected by path and cannot import one another, so everything here is a fixture.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from nimloop_core import Loop, backends
+from nimloop_core.testing import FakeBackend, FakeClock
+
+# CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A backend joins the conformance suite by its name here; where the system lacks it, its tests are skipped.
+NATIVE = ["epoll", "poll"]
+
+
+@pytest.fixture(autouse=True)
+def unexpected_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test that has logged a warning or worse without taking it off `caplog`."""
+    yield
+    unexpected = [each for each in caplog.get_records("call") if each.levelno >= logging.WARNING]
+    assert not unexpected, "unexpected logs"
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[Callable[[], set[str]]]:
+    """Compare what is open before and after the test; gives the function that tells what is open now."""
+
+    def opened() -> set[str]:
+        found = set()
+        for entry in Path("/proc/self/fd").iterdir():
+            try:
+                found.add(f"{entry.name} {entry.readlink()}")
+            except FileNotFoundError:
+                continue  # the directory itself, while it was listed
+        return found
+
+    if not sys.platform.startswith("linux"):
+        yield set
+        return
+    before = opened()
+    yield opened
+    assert opened() == before
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Stand still until told to move; begin at an odd time, as monotonic clocks do."""
+    return FakeClock(1234.567_890_123)
+
+
+@pytest.fixture
+def fake(clock: FakeClock) -> FakeBackend:
+    """Do without a kernel."""
+    return FakeBackend(clock)
+
+
+@pytest.fixture
+def loop(clock: FakeClock, fake: FakeBackend) -> Iterator[Loop]:
+    """Run on virtual time and made-up events."""
+    with Loop(fake, clock=clock) as loop:
+        yield loop
+
+
+@pytest.fixture
+def errors(loop: Loop) -> list[tuple[Exception, object]]:
+    """Collect what the exception handler of `loop` is told, instead of logging it."""
+    told: list[tuple[Exception, object]] = []
+    loop.exception_handler = lambda error, owner: told.append((error, owner))
+    return told
+
+
+@pytest.fixture(params=NATIVE)
+def native(request: pytest.FixtureRequest) -> str:
+    """Name each backend that has a kernel under it."""
+    name = str(request.param)
+    if name not in backends.available():
+        pytest.skip(f"no {name} on this system")
+    return name
+
+
+@pytest.fixture
+def real(native: str) -> Iterator[Loop]:
+    """Run on each backend and on real time."""
+    with Loop(native) as loop:
+        yield loop
+
+
+@pytest.fixture
+def make_pipe() -> Iterator[Callable[[], tuple[int, int]]]:
+    """Open pipes, reading end first, both non-blocking; whatever the test has not closed is closed after it."""
+    made: list[tuple[int, os.stat_result]] = []
+
+    def make() -> tuple[int, int]:
+        ends = os.pipe()
+        for end in ends:
+            os.set_blocking(end, False)
+            made.append((end, os.fstat(end)))
+        return ends
+
+    yield make
+    for end, born in made:
+        try:
+            if os.path.samestat(os.fstat(end), born):  # not a number that has found another owner
+                os.close(end)
+        except OSError:
+            continue
+
+
+@pytest.fixture
+def make_pair() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
+    """Open pairs of connected, non-blocking sockets, closed after the test."""
+    made: list[socket.socket] = []
+
+    def make() -> tuple[socket.socket, socket.socket]:
+        pair = socket.socketpair()
+        for end in pair:
+            end.setblocking(False)
+        made.extend(pair)
+        return pair
+
+    yield make
+    for end in made:
+        end.close()

@@ -1,0 +1,49 @@
+"""What the tests of nimloop-http share: two watchful eyes, and how hypothesis searches.
+
+Test modules are collected by path and cannot import one another, so everything here is a fixture.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def unexpected_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test that has logged a warning or worse without taking it off `caplog`."""
+    yield
+    unexpected = [each for each in caplog.get_records("call") if each.levelno >= logging.WARNING]
+    assert not unexpected, "unexpected logs"
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[Callable[[], set[str]]]:
+    """Compare what is open before and after the test; gives the function that tells what is open now."""
+
+    def opened() -> set[str]:
+        found = set()
+        for entry in Path("/proc/self/fd").iterdir():
+            try:
+                found.add(f"{entry.name} {entry.readlink()}")
+            except FileNotFoundError:
+                continue  # the directory itself, while it was listed
+        return found
+
+    if not sys.platform.startswith("linux"):
+        yield set
+        return
+    before = opened()
+    yield opened
+    assert opened() == before

@@ -105,6 +105,21 @@ def test_a_number_that_is_no_descriptor_is_refused(events: int, real: Loop) -> N
     assert len(real._watchers.slots) == size
 
 
+def test_a_high_number_may_wait_for_its_interest(real: Loop, make_pipe: Callable[[], tuple[int, int]]) -> None:
+    """Registered with 0, a descriptor beyond the table makes it grow, and is silent until it is modified."""
+    _reader, writer = make_pipe()
+    high = os.dup2(writer, 2 * len(real._watchers.slots))
+    seen: list[int] = []
+    watcher = real.register(high, 0, seen.append)
+    real.run_once(0)
+    assert seen == []
+    watcher.modify(WRITE)
+    real.run_once(0)
+    assert seen == [WRITE]
+    watcher.unregister()
+    os.close(high)
+
+
 def test_a_refused_registration_leaves_no_trace(real: Loop, make_pipe: Callable[[], tuple[int, int]]) -> None:
     """A descriptor that was closed can be registered once it is open."""
     reader, writer = make_pipe()

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import platform
+import socket
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,7 +19,8 @@ from nimloop_net import AddressError
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m nimloop_http", description="Serve a folder over HTTP. Ctrl+C finishes what is under way and stops."
+        prog="python -m nimloop_http",
+        description="Serve a folder over HTTP. Ctrl+C finishes what is under way and stops.",
     )
     parser.add_argument("folder", metavar="DIR", nargs="?", default=".", help="the folder to serve (default: this one)")
     parser.add_argument("--host", default="127.0.0.1", help="address or name to listen on (default: %(default)s)")
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dotfiles", action="store_true", help="serve files whose name begins with a dot, too")
     parser.add_argument("--backend", metavar="NAME", help="how to wait for events: epoll, poll (default: the best)")
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="store_true", help="show the versions and exit")
     return parser
 
 
@@ -60,13 +62,20 @@ def _version() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 after a clean stop, 2 when it could not begin."""
     options = _parser().parse_args(arguments)
+    if options.version:
+        print(_version())
+        return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
-
-    def announce(server: HttpServer) -> None:
-        print(f"Serving {files.root} at {_link(server)} (stop with Ctrl+C)", flush=True)
-
     try:
         files = StaticFiles(options.folder, listing=options.listing, dotfiles=options.dotfiles)
+    except OSError as error:
+        return _fail(f"cannot serve {options.folder!r}: {error.strerror}")
+
+    def announce(server: HttpServer) -> None:
+        folder = files.root if files.root.isprintable() else repr(files.root)
+        _say(f"Serving {folder} at {_link(server)} (stop with Ctrl+C)")
+
+    try:
         serve(
             files.serve,
             options.host,
@@ -76,9 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             backend=options.backend,
             on_listening=announce,
         )
-    except (OSError, AddressError, BackendUnavailableError) as error:
-        print(f"nimloop_http: {_explain(error, options.folder)}", file=sys.stderr)
-        return 2
+    except (AddressError, BackendUnavailableError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        text = error.strerror or str(error)
+        if options.uds is not None:
+            return _fail(f"cannot listen on {options.uds!r}: {text}")
+        return _fail(f"cannot listen on {options.host!r}: {text}" if isinstance(error, socket.gaierror) else text)
+    except KeyboardInterrupt:
+        return 130  # Ctrl+C while a name was looked up; the shell's number for it
     return 0
 
 
@@ -90,12 +105,22 @@ def _link(server: HttpServer) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def _explain(error: Exception, folder: str) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"cannot serve {os.fspath(folder)!r}: {error.strerror}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
+def _say(text: str) -> None:
+    """Print a line. That nobody reads it, or that it cannot be spelt, is no reason not to serve."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
+    except OSError:
+        # What is left in the buffer would fail once more at exit, with a complaint.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _fail(text: str) -> int:
+    print(f"nimloop_http: {text}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import os
 import re
-from email.utils import formatdate, parsedate_to_datetime
+import time
+from datetime import UTC, datetime
+from email.utils import formatdate
 from typing import Final, NamedTuple
 
 from nimloop_http._headers import Headers
 
 # §8.8.3: entity-tag = [ weak ] opaque-tag. Tags may hold commas, so a list cannot simply be split at them.
 _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+# §5.6.7: HTTP-date = IMF-fixdate / rfc850-date / asctime-date, with regard to case, and always in UTC.
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
+_DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_DAY_IN_FULL: Final = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+_TIME: Final = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
+_DATES: Final = (
+    re.compile(f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
+    re.compile(f"{_DAY_IN_FULL}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
+    re.compile(f"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+)
 
 
 class Validators(NamedTuple):
@@ -24,7 +38,8 @@ class Validators(NamedTuple):
 
 def validators_of(status: os.stat_result) -> Validators:
     """Derive them from a file's status: nanoseconds and size change with every honest change of the content."""
-    modified = int(status.st_mtime_ns // 1_000_000_000)
+    # §8.8.2.1: not later than the response itself. And no date that HTTP could not express.
+    modified = min(max(0, status.st_mtime_ns // 1_000_000_000), int(time.time()))
     etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
     return Validators(etag, formatdate(modified, usegmt=True), modified)
 
@@ -71,7 +86,19 @@ def _date(value: str | None) -> int | None:
     """Read an HTTP-date as seconds since the epoch; None when there is none or it is not one, which is ignored."""
     if value is None:
         return None
-    try:
-        return int(parsedate_to_datetime(value).timestamp())
-    except (TypeError, ValueError, OverflowError):
+    match = next(filter(None, (form.fullmatch(value.strip(" \t")) for form in _DATES)), None)
+    if match is None:
         return None
+    month = _MONTHS.index(match["month"]) + 1
+    year = int(match["year"])
+    if len(match["year"]) == 2:
+        # §5.6.7: what appears to be more than 50 years in the future is in the past.
+        this_year = time.gmtime().tm_year
+        year += this_year - this_year % 100
+        if year > this_year + 50:
+            year -= 100
+    clock = int(match["hour"]), int(match["minute"]), int(match["second"])
+    try:
+        return int(datetime(year, month, int(match["day"]), *clock, tzinfo=UTC).timestamp())
+    except ValueError:
+        return None  # the 31st of February

@@ -17,10 +17,18 @@ from urllib.parse import unquote_to_bytes
 
 from nimloop_http.errors import ForbiddenPathError
 
-# Non-blocking, because opening a named pipe would otherwise wait for its writer.
-_FILE: Final[int] = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+# Non-blocking, because opening a named pipe would otherwise wait for its writer; and a terminal must not become ours.
+OPEN_FILE: Final[int] = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
-_FOLDER: Final[int] = _FILE | getattr(os, "O_DIRECTORY", 0)
+_FOLDER: Final[int] = OPEN_FILE | getattr(os, "O_DIRECTORY", 0)
+# open(2): O_PATH needs no permission to read. A folder on the way only has to be passable, as for any other program.
+_ON_THE_WAY: Final[int] = _FOLDER | getattr(os, "O_PATH", 0)
 # Opening a symbolic link with O_NOFOLLOW says ELOOP; together with O_DIRECTORY it says ENOTDIR.
 _LINK: Final = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
 
@@ -33,7 +41,10 @@ def split_path(raw_path: str) -> list[str]:
     """
     segments: list[str] = []
     for part in raw_path.split("/"):
-        segment = os.fsdecode(unquote_to_bytes(part)) if "%" in part else part
+        try:
+            segment = os.fsdecode(unquote_to_bytes(part)) if "%" in part else part
+        except UnicodeDecodeError:  # on Windows; elsewhere every byte may stand in a name
+            raise ForbiddenPathError(f"the path is not UTF-8: {part!r}") from None
         if segment in {"", "."}:
             continue
         if segment == ".." or "/" in segment or "\0" in segment:
@@ -51,13 +62,14 @@ def open_beneath(root: str, segments: list[str]) -> int:
     of the folder, and OSError as the system says it.
     """
     if sys.platform == "win32":
-        return os.open(os.path.join(root, *_resolve(root, segments)), _FILE)
-    try:
-        return _walk(root, segments)
-    except OSError as error:
-        if error.errno not in _LINK or not segments:
-            raise
-    return _walk(root, _resolve(root, segments))
+        return os.open(os.path.join(root, *resolve_beneath(root, segments)), OPEN_FILE)
+    else:  # noqa: RET505 - for mypy, which skips the branch of another platform and not what follows one
+        try:
+            return _walk(root, segments)
+        except OSError as error:
+            if error.errno not in _LINK:
+                raise
+        return _walk(root, resolve_beneath(root, segments))
 
 
 def _walk(root: str, segments: list[str]) -> int:
@@ -67,19 +79,22 @@ def _walk(root: str, segments: list[str]) -> int:
     try:
         path = root + "/" + segments[0]  # the root itself may be reached through links
         for segment in segments[1:]:
-            inner = os.open(path, _FOLDER | _NO_FOLLOW, dir_fd=descriptor)
+            inner = os.open(path, _ON_THE_WAY | _NO_FOLLOW, dir_fd=descriptor)
             if descriptor is not None:
                 os.close(descriptor)
             descriptor = inner
             path = segment
-        return os.open(path, _FILE | _NO_FOLLOW, dir_fd=descriptor)
+        return os.open(path, OPEN_FILE | _NO_FOLLOW, dir_fd=descriptor)
     finally:
         if descriptor is not None:
             os.close(descriptor)
 
 
-def _resolve(root: str, segments: list[str]) -> list[str]:
-    """Follow symbolic links; return the segments of the result if it lies beneath the root."""
+def resolve_beneath(root: str, segments: list[str]) -> list[str]:
+    """Follow symbolic links; return the segments of the result, which lies beneath the root.
+
+    Raises `ForbiddenPathError` where it does not, and OSError where there is nothing.
+    """
     base = os.path.realpath(root)
     path = os.path.realpath(os.path.join(base, *segments), strict=True)
     if path == base:

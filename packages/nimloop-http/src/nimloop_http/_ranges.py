@@ -41,6 +41,8 @@ def parse_range(header: str, size: int) -> ByteRange | None:
         return None
     first, last, suffix = match.groups()
     if suffix is not None:
+        if size == 0 and int(suffix) > 0:
+            return None  # §14.1.2: satisfiable, by nothing, for which Content-Range has no words
         length = min(int(suffix), size)
         start = size - length
     else:

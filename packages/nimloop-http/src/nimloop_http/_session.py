@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from nimloop_http._framing import Head
 from nimloop_http.errors import ProtocolError, TimedOutError
-from nimloop_http.parser import Body, End, HttpParser, Trailers
+from nimloop_http.parser import Body, End, HttpParser
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 from nimloop_net import Connection, ConnectionClosedError
@@ -33,6 +33,7 @@ _LAST: Final = 1
 _ENDED: Final = 2
 
 # What the deadline is for.
+_NOTHING: Final = -1
 _FOR_REQUEST: Final = 0
 _FOR_HEAD: Final = 1
 _FOR_BODY: Final = 2
@@ -46,16 +47,18 @@ class HttpSession:
     __slots__ = (
         "_advancing",
         "_blocked",
+        "_body",
         "_deadline_ns",
         "_open",
         "_parser",
-        "_pieces",
         "_receiving",
         "_sent_before",
         "_server",
+        "_stalled_at_ns",
         "_state",
         "_timer",
         "_trailers",
+        "_turn_over",
         "_waiting_for",
         "connection",
         "date_line",
@@ -69,11 +72,13 @@ class HttpSession:
         self._state = _SERVING
         self._open: Final[deque[HttpResponse]] = deque()
         self._receiving: HttpResponse | None = None  # answers the request whose body is arriving
-        self._pieces: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._trailers: Headers | None = None
         self._advancing = False
         self._blocked = False  # the parser may hold requests that have to wait for answers to leave
-        self._sent_before = 0
+        self._turn_over = False  # `_on_turn` is going to be called; until then the other connections are served
+        self._sent_before = 0  # what of the answers had left when the client was seen to take something last
+        self._stalled_at_ns = 0  # when it was seen to take nothing first
         self._waiting_for = _FOR_HEAD
         self._deadline_ns = connection.loop.clock() + server.head_ns
         self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
@@ -91,17 +96,22 @@ class HttpSession:
 
     def _advance(self) -> None:
         """Handle the requests that are there, as many as may be handled now."""
-        if self._advancing or (self._state != _SERVING and self._receiving is None):
+        if self._advancing or self._turn_over or (self._state != _SERVING and self._receiving is None):
             return
         self._advancing = True
         try:
             self._handle_requests()
         except ProtocolError as error:
-            self._refuse(error)
+            # Its traceback would tie the error and the frames of the parser, hence this session, into a cycle.
+            self._refuse(error.with_traceback(None))
         finally:
             self._advancing = False
         if self._state != _ENDED:
             self._set_deadline()
+
+    def _on_turn(self) -> None:
+        self._turn_over = False
+        self._advance()
 
     def _handle_requests(self) -> None:
         if self._blocked:
@@ -127,20 +137,24 @@ class HttpSession:
                 turn -= 1
                 if turn == 0:
                     self._block()
-                    self.connection.loop.call_soon(self._advance)
+                    self._turn_over = True
+                    self.connection.loop.call_soon(self._on_turn)
                     return
             elif isinstance(event, Body):
-                self._pieces.append(event.data)
+                if not self._body:
+                    self._body = event.data
+                else:
+                    # Joined at once: kept apart, pieces of a few bytes each would take twenty times their size.
+                    if type(self._body) is bytes:
+                        self._body = bytearray(self._body)
+                    self._body += event.data
             else:
                 self._trailers = event.headers
 
     def _has_to_wait(self) -> bool:
         """Whether too many answers are open, or too little of them was taken, to read another request."""
         connection = self.connection
-        return (
-            len(self._open) >= self._server.limits.pipeline
-            or connection.write_buffer_size > connection.high_water
-        )
+        return len(self._open) >= self._server.limits.pipeline or connection.write_buffer_size > connection.high_water
 
     def _block(self) -> None:
         if not self._blocked:
@@ -151,6 +165,7 @@ class HttpSession:
         response = HttpResponse(self, head)
         self._receiving = response
         self._open.append(response)
+        self._waiting_for = _NOTHING  # a new message has time-outs of its own
         if not head.keep_alive:
             self._state = _LAST
         if head.expect_continue and head.has_body:
@@ -162,17 +177,15 @@ class HttpSession:
         assert response is not None
         head = response.head
         assert head is not None
-        pieces = self._pieces
-        if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._pieces = []
-        else:
-            body = b""
+        body = b""
+        if self._body:
+            body = bytes(self._body)  # a copy only of a bytearray
+            self._body = b""
         request = HttpRequest(head, body, self.connection, self._trailers)
         self._receiving = self._trailers = None
         server = self._server
         if server.access_log:
-            server.log_when_done(request, response)
+            server.log_when_done(response)
         try:
             server.on_request(request, response)
         except Exception as error:
@@ -191,23 +204,27 @@ class HttpSession:
             response = HttpResponse(self, None)
             self._open.append(response)
         self._receiving = None
-        self._pieces = []
+        self._body = b""
+        self._waiting_for = _NOTHING
         if self._server.access_log:
-            self._server.log_when_done(None, response)
+            self._server.log_when_done(response)
         response.replace_by_error(error.status, str(error), close=True)
 
     def _on_eof(self, _connection: Connection) -> None:
         """The client sends no more; what it has asked for it still gets.
 
-        While requests wait in the parser nothing is read, the end neither. So a message that is incomplete now stays so.
+        While requests wait in the parser nothing is read, the end neither. So what is incomplete now stays so.
         """
         if self._receiving is not None:
             self._open.remove(self._receiving)
             self._receiving = None
         if self._state == _SERVING:
             self._state = _LAST
-        if not self._open and self._state == _LAST:
-            self._end(linger=0)
+        if not self._open:
+            if self._state == _LAST:
+                self._end(linger=0)
+        else:
+            self._set_deadline()  # no longer for the body
 
     # From answers to bytes ------------------------------------------------------------------------------------
 
@@ -215,15 +232,36 @@ class HttpSession:
         """Tell whether the connection ends with this answer."""
         return self._state == _LAST and self._open[-1] is response
 
+    def set_last(self, response: HttpResponse) -> None:
+        """Let the connection end with this answer: requests after it are not handled, or their answers are lost."""
+        if self._state == _SERVING:
+            self._state = _LAST
+        queue = self._open
+        while queue[-1] is not response:
+            later = queue.pop()
+            if later is self._receiving:
+                self._receiving = None
+            later.lost()
+
+    def make_room(self, size: int) -> None:
+        """Let the connection take a whole answer of `size` bytes: its limit is for streams that never stop writing."""
+        connection = self.connection
+        connection.max_buffer = max(connection.max_buffer, connection.write_buffer_size + size)
+
     def write(self, response: HttpResponse, data: bytes) -> bool:
         """Send a piece of a response, or keep it until the answers before it are complete."""
         if self._open[0] is not response:
             response.held.append(data)
             return False
         try:
-            return self.connection.send(data)
+            if self.connection.send(data):
+                return True
+            if not self.connection.closed:
+                return False  # on_drain follows
         except ConnectionClosedError:
-            return False  # the response will be told, by on_close
+            pass
+        self._state = _ENDED  # the response will be told, by on_close
+        return False
 
     def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
         """Do the same for a range of a file."""
@@ -233,12 +271,14 @@ class HttpSession:
         try:
             return self.connection.send_file(fd, offset, count)
         except ConnectionClosedError:
+            self._state = _ENDED
             return False
 
     def finish(self, response: HttpResponse) -> None:
         """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
+        response.on_close = None  # often leads back here: a cycle
         if response.on_done is not None:
-            response.on_done(response)
+            self._report_done(response)
         queue = self._open
         if queue[0] is not response:
             return
@@ -246,7 +286,7 @@ class HttpSession:
             queue.popleft()
             if response.closes:
                 head = response.head
-                # A client that has said it will send no more needs no patience.
+                # A client that has said it will send no more needs no patience after the last byte.
                 self._end(linger=0 if head is not None and not head.keep_alive and self._parser.idle else None)
                 return
             if not queue:
@@ -264,15 +304,26 @@ class HttpSession:
         if not held:
             return
         response.held = []
+        if response.done:
+            self.make_room(sum(len(item) for item in held if not isinstance(item, tuple)))
+        room = True
         for item in held:
-            if isinstance(item, tuple):
-                self.write_file(response, *item)
-            else:
-                self.write(response, item)
-        self.connection.loop.call_soon(response.drained)
+            room = self.write_file(response, *item) if isinstance(item, tuple) else self.write(response, item)
+        if room:
+            self.connection.loop.call_soon(response.drained)
+
+    def _report_done(self, response: HttpResponse) -> None:
+        on_done, response.on_done = response.on_done, None
+        assert on_done is not None
+        try:
+            on_done(response)
+        except Exception as error:
+            self.connection.loop.exception_handler(error, response)
 
     def break_off(self) -> None:
         """Cut the connection in the middle of a response, so that nobody takes it for complete."""
+        self._state = _ENDED
+        self._receiving = None
         self.connection.abort()
 
     def _on_drain(self, _connection: Connection) -> None:
@@ -292,9 +343,12 @@ class HttpSession:
     def _end(self, linger: float | None) -> None:
         """Close the connection after what is queued; requests that were not answered are lost."""
         self._state = _ENDED
+        self._receiving = None
         self._timer.cancel()
         while self._open:
             self._open.popleft().lost()
+        if linger == 0:
+            self.connection.linger = self._server.timeouts.write  # while the client takes what is queued
         self.connection.close_after_drain(linger)
 
     def _on_close(self, _connection: Connection, _error: Exception | None) -> None:
@@ -331,19 +385,24 @@ class HttpSession:
 
     def _on_timer(self) -> None:
         connection = self.connection
+        server = self._server
         now = connection.loop.clock()
+        if connection.write_buffer_size == 0 or connection.bytes_sent != self._sent_before:
+            self._sent_before = connection.bytes_sent
+            self._stalled_at_ns = now
+        elif now - self._stalled_at_ns >= server.write_ns:
+            self.break_off()  # the client takes nothing of what it asked for
+            return
         left = self._deadline_ns - now
         if left <= 0:
             if self._waiting_for == _FOR_BODY or (self._waiting_for == _FOR_HEAD and not self._parser.idle):
                 what = "body" if self._waiting_for == _FOR_BODY else "head"
                 self._refuse(TimedOutError(f"the {what} of the request did not arrive in time"))
-            elif connection.write_buffer_size and connection.bytes_sent == self._sent_before:
-                connection.abort()  # the client takes nothing of what it asked for
             elif not self._open and not connection.write_buffer_size:
                 self._end(linger=None)
-            left = self._server.write_ns
+            left = server.write_ns
             self._deadline_ns = now + left
-            self._sent_before = connection.bytes_sent
         if self._state != _ENDED:
             # Deadlines set meanwhile are at least the shortest time-out away, so this is never too late for them.
-            self._timer.reschedule(min(left / 1e9, self._server.shortest))
+            left = min(left, self._stalled_at_ns + server.write_ns - now)
+            self._timer.reschedule(min(left / 1e9, server.shortest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, final
@@ -10,6 +11,9 @@ from urllib.parse import parse_qsl, unquote
 from nimloop_http._framing import Head
 from nimloop_http._headers import Headers
 from nimloop_net import Connection
+
+# Python's own encodings (library reference, codecs): no client means them, and some take quadratic time.
+_NOT_CHARSETS: Final = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
 
 
 @final
@@ -61,7 +65,7 @@ class HttpRequest:
 
     @property
     def method(self) -> str:
-        """``"GET"``, ``"POST"`` …"""
+        """``"GET"``, ``"POST"`` and so on."""
         return self.head.method
 
     @property
@@ -95,10 +99,12 @@ class HttpRequest:
 
     @property
     def url(self) -> str:
-        """Path and query as they were sent; of an absolute target, the part after the authority."""
+        """Path and query as they were sent; of an absolute target, the part after the authority; of CONNECT nothing."""
         target = self.head.target
-        if target.startswith("/") or self.head.method == "CONNECT" or target == "*":
+        if target.startswith("/") or target == "*":
             return target
+        if self.head.method == "CONNECT":
+            return ""
         rest = target.partition("://")[2]
         cut = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
         return rest[cut:] if rest[cut:].startswith("/") else "/" + rest[cut:]
@@ -143,13 +149,15 @@ class HttpRequest:
 
     @property
     def text(self) -> str:
-        """The body as text, in the character set that Content-Type names, else UTF-8; what does not fit becomes U+FFFD."""
+        """The body as text, in the character set that Content-Type names, else UTF-8; U+FFFD for what does not fit."""
         for parameter in self.headers.get("content-type", "").split(";")[1:]:
             name, _, value = parameter.strip().partition("=")
             if name.lower() == "charset":
                 try:
-                    return self.body.decode(value.strip('"'), "replace")
-                except LookupError:
+                    codec = codecs.lookup(value.strip('"')).name
+                    if codec.replace("-", "_") not in _NOT_CHARSETS:
+                        return self.body.decode(codec, "replace")
+                except (LookupError, ValueError):
                     break
         return self.body.decode("utf-8", "replace")
 

@@ -27,14 +27,32 @@ class Channel(Protocol):
     """What a response needs of the connection it belongs to: its turn."""
 
     @property
-    def connection(self) -> Connection: ...
+    def connection(self) -> Connection:
+        """The connection."""
 
-    def date_line(self) -> str: ...
-    def is_final(self, response: HttpResponse) -> bool: ...
-    def write(self, response: HttpResponse, data: bytes) -> bool: ...
-    def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool: ...
-    def finish(self, response: HttpResponse) -> None: ...
-    def break_off(self) -> None: ...
+    def date_line(self) -> str:
+        """Return the Date field."""
+
+    def is_final(self, response: HttpResponse) -> bool:
+        """Tell whether the connection ends with this answer."""
+
+    def set_last(self, response: HttpResponse) -> None:
+        """Let the connection end with this answer."""
+
+    def make_room(self, size: int) -> None:
+        """Let the connection take a whole answer of `size` bytes."""
+
+    def write(self, response: HttpResponse, data: bytes) -> bool:
+        """Send bytes when it is the response's turn; False when the client is behind."""
+
+    def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
+        """Do the same for a range of a file."""
+
+    def finish(self, response: HttpResponse) -> None:
+        """Take note that the response is complete."""
+
+    def break_off(self) -> None:
+        """Cut the connection."""
 
 
 @final
@@ -147,7 +165,7 @@ class HttpResponse:
             data = body.encode("utf-8")
             default_type = "text/plain; charset=utf-8"
         else:
-            data = body if type(body) is bytes else bytes(body)
+            data = body if type(body) is bytes else bytes(memoryview(body))  # bytes(5) would be five zeros
             default_type = "application/octet-stream" if data else ""
         length = len(data)
         head = self._encode_head(length, default_type)
@@ -160,6 +178,7 @@ class HttpResponse:
             if length <= _JOIN_BYTES:
                 channel.write(self, head + data)
             else:
+                channel.make_room(len(head) + length)
                 channel.write(self, head)
                 channel.write(self, data)
         channel.finish(self)
@@ -184,10 +203,13 @@ class HttpResponse:
     def send_file(self, fd: int, offset: int, count: int) -> None:
         """Send `count` bytes of an open file from `offset` on; the descriptor is taken over and closed in any case.
 
-        The bytes go from the page cache to the socket where the system can do that.
+        The bytes go from the page cache to the socket where the system can do that. Raises ValueError for a negative
+        number.
         """
         try:
             self._need_fresh()
+            if offset < 0:
+                raise ValueError(f"the offset must not be negative: {offset}")  # noqa: TRY301 - the file is closed below
             head = self._encode_head(count, "application/octet-stream")
         except BaseException:
             os.close(fd)
@@ -206,7 +228,7 @@ class HttpResponse:
         """Send the head now and the body piece by piece.
 
         With a `length` in bytes the client knows it in advance; without, the body is chunked, and for HTTP/1.0 ends
-        with the connection.
+        with the connection. Raises ValueError for a negative length.
         """
         self._need_fresh()
         if not self._content_type:
@@ -235,12 +257,15 @@ class HttpResponse:
     def end_stream(self) -> None:
         """Called by the stream: nothing more follows."""
         self._state = DONE
+        if self._stream is not None:
+            self._stream.forget()
+            self._stream = None
         self._channel.finish(self)
 
     def drained(self) -> None:
         """Called by the session: the client has caught up."""
-        if self._stream is not None and self._stream.on_drain is not None and self._state == STREAMING:
-            self._stream.on_drain()
+        if self._stream is not None:
+            self._stream.drained()
 
     def lost(self) -> None:
         """Called by the session: the client has gone."""
@@ -250,11 +275,21 @@ class HttpResponse:
                 os.close(item[0])
         self.held.clear()
         if self._state != DONE:
-            loop = self._channel.connection.loop
-            if self.on_close is not None:
-                loop.call_soon(self.on_close)
-            if self._stream is not None and self._stream.on_close is not None:
-                loop.call_soon(self._stream.on_close)
+            self._tell(self.on_close)
+            if self._stream is not None:
+                self._tell(self._stream.on_close)
+                self._stream.forget()
+                self._stream = None
+        self.on_close = self.on_done = None
+
+    def _tell(self, callback: Callable[[], object] | None) -> None:
+        loop = self._channel.connection.loop
+        if callback is None:
+            return
+        if loop.closed:
+            callback()  # nobody is left to call it later
+        else:
+            loop.call_soon(callback)
 
     def _need_fresh(self) -> None:
         if self._state != FRESH:
@@ -270,6 +305,8 @@ class HttpResponse:
         status = self._status
         channel = self._channel
         content_type = self._content_type or default_type
+        if length is not None and length < 0:
+            raise ValueError(f"the length of a body must not be negative: {length}")
         if status in _encode.BODYLESS:
             if length and status != 304:
                 raise ValueError(f"a response with status {status} has no body")
@@ -283,6 +320,7 @@ class HttpResponse:
             framing = f"{framing}Content-Type: {content_type}\r\n"
         if self.closes or channel.is_final(self):
             self.closes = True
+            channel.set_last(self)
             framing += "Connection: close\r\n"
         elif self.head is not None and self.head.minor == 0:
             # RFC 9112 §9.3: HTTP/1.0 clients have to be told that the connection stays.
@@ -299,7 +337,7 @@ class HttpResponse:
 class ResponseStream:
     """The body of a response, piece by piece. Made by `HttpResponse.stream`."""
 
-    __slots__ = ("_channel", "_chunked", "_left", "_mute", "_response", "on_close", "on_drain")
+    __slots__ = ("_behind", "_channel", "_chunked", "_held", "_left", "_mute", "_response", "on_close", "on_drain")
 
     def __init__(
         self, response: HttpResponse, channel: Channel, *, chunked: bool, length: int | None, mute: bool
@@ -309,6 +347,8 @@ class ResponseStream:
         self._chunked = chunked
         self._left = length
         self._mute = mute  # HEAD: the handler does its work, the client gets none of it
+        self._behind = False  # on_drain is owed
+        self._held = 0  # bytes written before it was this response's turn
         self.on_drain: Callable[[], object] | None = None
         """Called when the client has caught up after a `write` that returned False."""
         self.on_close: Callable[[], object] | None = None
@@ -326,7 +366,7 @@ class ResponseStream:
         beyond the promised length.
         """
         self._need_open()
-        piece = data.encode() if isinstance(data, str) else bytes(data)
+        piece = data.encode() if isinstance(data, str) else bytes(memoryview(data))
         if self._left is not None:
             if len(piece) > self._left:
                 self._channel.break_off()
@@ -337,17 +377,34 @@ class ResponseStream:
         self._response.bytes_sent += len(piece)
         if self._chunked:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-        return self._channel.write(self._response, piece)
+        if not self._channel.write(self._response, piece):
+            self._behind = True
+            if self._response.held:
+                self._held += len(piece)
+                if self._held > self._response.connection.max_buffer:
+                    self._channel.break_off()  # as the connection does it with one that does not wait for on_drain
+        return not self._behind
 
     def end(self) -> None:
         """Complete the response. Raises `ContentLengthError` when less than the promised length was written."""
         self._need_open()
-        if self._left:
+        if self._left and not self._mute:
             self._channel.break_off()
             raise ContentLengthError(f"{self._left} bytes less than the promised length")
         if self._chunked:
             self._channel.write(self._response, b"0\r\n\r\n")
         self._response.end_stream()
+
+    def drained(self) -> None:
+        """Called by the response: the client has caught up."""
+        if self._behind:
+            self._behind = False
+            if self.on_drain is not None:
+                self.on_drain()
+
+    def forget(self) -> None:
+        """Called by the response: there is nothing more to call back for."""
+        self.on_drain = self.on_close = None  # these often lead back here: a cycle
 
     def _need_open(self) -> None:
         if self._response.done:

@@ -23,6 +23,9 @@ from nimloop_net import Address, Connection, TcpServer
 OnRequest = Callable[[HttpRequest, HttpResponse], object]
 """Called with each complete request and the response to fill in; its result is ignored."""
 
+# A tunnel is not a response: after CONNECT and 2xx the bytes that follow are no requests (RFC 9110 §9.3.6).
+_METHODS: Final = STANDARD_METHODS - {"CONNECT"}
+
 log: Final = logging.getLogger("nimloop.http")
 access: Final = logging.getLogger("nimloop.http.access")
 
@@ -32,7 +35,8 @@ class HttpServer:
     """Serves HTTP on any number of TCP addresses and Unix paths.
 
     `on_request` may answer at once or keep the response for later. If it raises, the exception goes to the loop's
-    exception handler and the client gets 500. `methods` are the ones that reach it, others get 501; None: all.
+    exception handler and the client gets 500. `methods` are the ones that reach it, others get 501; None: all. By
+    default they are the standard ones but CONNECT, which asks for a tunnel.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class HttpServer:
         *,
         limits: Limits = DEFAULT_LIMITS,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        methods: frozenset[str] | None = STANDARD_METHODS,
+        methods: frozenset[str] | None = _METHODS,
         access_log: bool = False,
     ) -> None:
         self.loop: Final = loop
@@ -108,18 +112,18 @@ class HttpServer:
         """Take note that a connection has ended."""
         self._sessions.pop(session, None)
 
-    def log_when_done(self, request: HttpRequest | None, response: HttpResponse) -> None:
-        """Have the answer written to the access log once it is complete; without a request it refused garbage."""
+    def log_when_done(self, response: HttpResponse) -> None:
+        """Have the answer written to the access log once it is complete; without a head it refused garbage."""
         started_ns = self.loop.clock()
 
         def write(response: HttpResponse) -> None:
-            what = f"{request.method} {request.target} HTTP/{request.http_version}" if request else "-"
+            head = response.head
+            # Quoted, or a target could end the field and forge the rest of the line.
+            what = f"{head.method} {head.target} HTTP/1.{head.minor}".replace('"', "%22") if head is not None else "-"
             milliseconds = (self.loop.clock() - started_ns) / 1e6
             peer = response.connection.peer
             client = peer[0] if isinstance(peer, tuple) else "unix"
-            access.info(
-                '%s "%s" %d %d %.1fms', client, what, response.status_code, response.bytes_sent, milliseconds
-            )
+            access.info('%s "%s" %d %d %.1fms', client, what, response.status_code, response.bytes_sent, milliseconds)
 
         response.on_done = write
 

@@ -200,14 +200,7 @@ class Connection:
             data = bytes(memoryview(data))  # bytes(5) would be five zeros
         if not data:
             return not self._above
-        outbox = self._outbox
-        if outbox.memory + len(data) > self.max_buffer:
-            self._end(
-                WriteBufferFullError(f"{outbox.memory + len(data)} unsent bytes exceed the limit of {self.max_buffer}")
-            )
-            return False
-        outbox.add(data)
-        return self._queued()
+        return self._queued(self._outbox.add(data))
 
     def send_file(self, fd: int, offset: int, count: int) -> bool:
         """Queue `count` bytes of an open file from `offset` on; the descriptor is taken over and closed in any case.
@@ -223,15 +216,17 @@ class Connection:
         if count == 0:
             os.close(fd)
             return not self._above
-        self._outbox.add_file(FileRange(fd, offset, count))
-        return self._queued()
+        return self._queued(self._outbox.add_file(FileRange(fd, offset, count)))
 
-    def _queued(self) -> bool:
+    def _queued(self, size: int) -> bool:
         if not self._busy:
             self._busy = True
             self._soon()
-        if self._outbox.size > self.high_water:
+        if size > self.high_water or size > self.max_buffer:
             self._above = True
+            memory = self._outbox.memory
+            if memory > self.max_buffer:
+                self._end(WriteBufferFullError(f"{memory} unsent bytes exceed the limit of {self.max_buffer}"))
         return not self._above
 
     def _soon(self) -> None:
@@ -243,14 +238,6 @@ class Connection:
         """Do what no event will announce: read on where the quota ended it, send what was queued meanwhile."""
         self._scheduled = False
         self._on_events(READ | HUP if self._unread else 0)
-
-    def _settle(self) -> None:
-        """The work of an event is done: send what it queued, or take note that nothing is left to send."""
-        self._busy = False
-        if self._outbox.size:
-            self._flush()
-        elif self._state >= st.ENDING:
-            self._move(st.DRAINED)
 
     def _flush(self) -> None:
         """Send what can be sent, and do what depends on how much is left."""
@@ -269,7 +256,7 @@ class Connection:
             self._update_interest()
         if left:
             if room:
-                self._queued()  # the quota ended it: go on in the next iteration
+                self._queued(left)  # the quota ended it: go on in the next iteration
             if self._state >= st.DRAINING:
                 self._expect_progress()
         elif self._state >= st.ENDING:
@@ -304,18 +291,17 @@ class Connection:
             except BaseException:  # a KeyboardInterrupt in on_data; the loop may run again
                 self._soon()
                 raise
-        self._settle()
+        self._busy = False
+        if self._outbox.size:
+            self._flush()
+        elif self._state >= st.ENDING:
+            self._move(st.DRAINED)
 
     def _read(self, events: int) -> None:
         buffer = self.loop.read_buffer
         quota = READ_QUOTA
         while True:
-            if self._paused and self._state in st.DELIVERS:
-                self._unread = True
-                return
-            if self._state == st.CLOSED or self._state == st.PEER_DONE or self._state == st.FLUSHING:
-                if events & ERROR and self._state != st.CLOSED:
-                    self._end(self._pending_error())
+            if (self._state != st.OPEN or self._paused) and not self._may_read(events):
                 return
             try:
                 count = self._sock.recv_into(buffer)
@@ -342,6 +328,17 @@ class Connection:
             if quota <= 0:
                 self._soon()
                 return
+
+    def _may_read(self, events: int) -> bool:
+        """Tell whether there is anything to read, or anybody to read for."""
+        if self._paused and self._state in st.DELIVERS:
+            self._unread = True
+            return False
+        if self._state == st.CLOSED or self._state == st.PEER_DONE or self._state == st.FLUSHING:
+            if events & ERROR and self._state != st.CLOSED:
+                self._end(self._pending_error())
+            return False
+        return True
 
     def _deliver_rest(self) -> None:
         """The peer takes no more, as sending has shown, but what it sent before may still be in the kernel."""

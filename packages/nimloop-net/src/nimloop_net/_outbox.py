@@ -16,7 +16,7 @@ from nimloop_net.errors import FileTruncatedError
 
 _JOIN_BYTES: Final = 65536  # up to here, joining pieces, however many, is cheaper than describing them to sendmsg
 _GATHER: Final = 64  # pieces per sendmsg; Linux allows 1024 (IOV_MAX), beyond a few dozen nothing is gained
-_FILE_QUOTA: Final = 4 << 20  # bytes of files per turn, so that a fast reader cannot keep the loop for itself
+_QUOTA: Final = 4 << 20  # bytes per turn, so that a fast reader cannot keep the loop for itself
 _CHUNK: Final = 1 << 20  # bytes per sendfile call
 _COPY: Final = 65536  # bytes per read where sendfile does not work
 
@@ -70,48 +70,61 @@ class FileRange:
 
 @final
 class Outbox:
-    """A queue of unsent bytes and file ranges. `size` counts both, `memory` only what is held in memory."""
+    """A queue of unsent bytes and file ranges. `size` counts both, `files` only the ranges."""
 
-    __slots__ = ("_items", "memory", "size")
+    __slots__ = ("_items", "files", "size")
 
     def __init__(self) -> None:
         self._items: deque[bytes | memoryview | FileRange] = deque()
         self.size = 0
-        self.memory = 0
+        self.files = 0
 
-    def add(self, data: bytes) -> None:
-        """Queue bytes that nobody will change."""
+    @property
+    def memory(self) -> int:
+        """Unsent bytes that are held in memory."""
+        return self.size - self.files
+
+    def add(self, data: bytes) -> int:
+        """Queue bytes that nobody will change; return the new size."""
         self._items.append(data)
-        self.size += len(data)
-        self.memory += len(data)
+        self.size = size = self.size + len(data)
+        return size
 
-    def add_file(self, item: FileRange) -> None:
-        """Queue a range of a file and take the file over."""
+    def add_file(self, item: FileRange) -> int:
+        """Queue a range of a file and take the file over; return the new size."""
         self._items.append(item)
+        self.files += item.count
         self.size += item.count
+        return self.size
 
     def write_to(self, sock: socket.socket) -> bool:
-        """Send until empty, until the kernel is full or the quota for files is used up.
+        """Send until empty, until the kernel is full or the quota of a turn is used up.
 
         Returns True when the kernel was not full, so that no event will announce room for the rest.
         """
         items = self._items
-        quota = _FILE_QUOTA
+        stop = self.size - _QUOTA
         try:
             while items:
                 first = items[0]
                 if isinstance(first, FileRange):
-                    if quota <= 0:
-                        return True
                     sent = first.send_some(sock)
-                    quota -= sent
+                    self.files -= sent
                     self.size -= sent
                     if first.count == 0:
-                        items.popleft().close()  # type: ignore[union-attr]
+                        items.popleft()
+                        first.close()
                 elif len(items) == 1:
-                    self._drop(sock.send(first))
+                    sent = sock.send(first)
+                    if sent == len(first):  # nearly always
+                        items.popleft()
+                        self.size -= sent
+                        return True
+                    self._drop(sent)
                 else:
                     self._drop(self._send_several(sock))
+                if self.size <= stop:
+                    return True
         except BlockingIOError:
             return False
         return True
@@ -122,7 +135,7 @@ class Outbox:
             if isinstance(item, FileRange):
                 item.close()
         self._items.clear()
-        self.size = self.memory = 0
+        self.size = self.files = 0
 
     def _send_several(self, sock: socket.socket) -> int:
         pieces: list[bytes | memoryview] = []
@@ -143,7 +156,6 @@ class Outbox:
     def _drop(self, sent: int) -> None:
         """Forget `sent` bytes from the front."""
         self.size -= sent
-        self.memory -= sent
         items = self._items
         while sent:
             first = items[0]

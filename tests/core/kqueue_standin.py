@@ -31,9 +31,9 @@ import stat
 import struct
 import termios
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, cast, final
 
 FILTER_READ: Final[int] = getattr(select, "KQ_FILTER_READ", -1)
 FILTER_WRITE: Final[int] = getattr(select, "KQ_FILTER_WRITE", -2)
@@ -57,6 +57,26 @@ _EPOLLRDHUP: Final = 0x2000
 _EPOLLET: Final = 1 << 31
 
 _F_GETPIPE_SZ: Final = 1032  # fcntl(2)
+
+AVAILABLE: Final = hasattr(select, "epoll")
+"""Whether this system can run the stand-in."""
+
+
+class _Epoll(Protocol):
+    """What is used of `select.epoll`."""
+
+    @property
+    def closed(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def register(self, fd: int, mask: int, /) -> None: ...
+    def modify(self, fd: int, mask: int, /) -> None: ...
+    def unregister(self, fd: int, /) -> None: ...
+    def poll(self, timeout: float = -1, max_events: int = -1, /) -> list[tuple[int, int]]: ...
+
+
+def _open_epoll() -> _Epoll:
+    return cast("Callable[[], _Epoll]", getattr(select, "epoll", None))()
 
 
 @final
@@ -89,8 +109,8 @@ class Queue:
 
     def __init__(self, *, refuse_broken_pipes: bool) -> None:
         self._refuse_broken_pipes = refuse_broken_pipes
-        self._filters = {FILTER_READ: select.epoll(), FILTER_WRITE: select.epoll()}
-        self._gate = select.epoll()
+        self._filters = {FILTER_READ: _open_epoll(), FILTER_WRITE: _open_epoll()}
+        self._gate = _open_epoll()
         for epoll in self._filters.values():
             self._gate.register(epoll.fileno(), _EPOLLIN)
         self._notes: dict[tuple[int, int], _Note] = {}
@@ -113,7 +133,7 @@ class Queue:
             epoll.close()
 
     def control(
-        self, changes: Iterable[Kevent] | None, max_events: int, timeout: float | None = None, /
+        self, changes: Iterable[object] | None, max_events: int, timeout: float | None = None, /
     ) -> list[Kevent]:
         """Apply the changes, then wait for events, as kevent(2) does."""
         if self.closed:
@@ -122,10 +142,11 @@ class Queue:
             raise ValueError(f"Length of eventlist must be 0 or positive, got {max_events}")
         if timeout is not None and timeout < 0:
             raise ValueError("timeout must be positive or None")
-        listed = [] if changes is None else list(changes)
-        for change in listed:
+        listed: list[Kevent] = []
+        for change in changes or ():
             if not isinstance(change, Kevent):
                 raise TypeError("changelist must be an iterable of select.kevent objects")
+            listed.append(change)
         results: list[Kevent] = []
         for change in listed:
             error = self._apply(change)
@@ -251,16 +272,11 @@ class StandIn:
 
     def __init__(self, *, refuse_broken_pipes: bool = False) -> None:
         self._refuse_broken_pipes = refuse_broken_pipes
+        self.kevent = Kevent
 
     def kqueue(self) -> Queue:
         """Open a queue."""
         return Queue(refuse_broken_pipes=self._refuse_broken_pipes)
-
-    def kevent(
-        self, ident: int, which: int = FILTER_READ, flags: int = EV_ADD, fflags: int = 0, data: int = 0, udata: int = 0, /
-    ) -> Kevent:
-        """Make an event, or a change to one."""
-        return Kevent(ident, which, flags, fflags, data, udata)
 
 
 def _is_supported(mode: int) -> bool:

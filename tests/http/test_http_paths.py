@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -159,14 +160,14 @@ def test_quoted_names_come_back(names: list[str]) -> None:
 )
 def test_what_is_special_on_windows(raw: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """There, more characters have a meaning, and trailing dots and blanks vanish."""
-    monkeypatch.setattr(_paths.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ForbiddenPathError):
         split_path(raw)
 
 
 def test_what_is_no_utf_8_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """There, names are text, so bytes that are none name nothing."""
-    monkeypatch.setattr(_paths.os, "fsdecode", lambda name: bytes(name).decode("utf-8", "surrogatepass"))
+    monkeypatch.setattr(os, "fsdecode", lambda name: bytes(name).decode("utf-8", "surrogatepass"))
     assert split_path("%c3%a9") == ["é"]
     with pytest.raises(ForbiddenPathError):
         split_path("caf%e9")
@@ -253,7 +254,7 @@ def test_what_lies_outside_is_forbidden(tree: Path, path: str) -> None:
 )
 def test_what_is_not_there_says_so(tree: Path, path: str) -> None:
     """The system's error comes through, and no link makes it wander for ever."""
-    with pytest.raises(OSError):  # noqa: PT011 - which one is the system's affair
+    with pytest.raises(OSError):
         read(tree, *path.split("/"))
 
 
@@ -296,49 +297,49 @@ def test_a_terminal_does_not_become_ours() -> None:
 
 
 @pytest.fixture
-def as_nobody() -> Iterator[Callable[[], Path]]:
-    """Give a folder, to be prepared, and then a life without privileges."""
-    with tempfile.TemporaryDirectory() as name:  # not in tmp_path, which is closed to others
+def open_folder() -> Iterator[Path]:
+    """Make a folder that everybody can enter, unlike tmp_path."""
+    with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
-        root = Path(name).resolve()
+        yield Path(name).resolve()
+        for path in (Path(name), *Path(name).rglob("*")):
+            path.chmod(0o755)
 
-        def become() -> Path:
-            if os.geteuid() == 0:
-                os.seteuid(NOBODY)
-                if not os.access(root, os.X_OK, effective_ids=True):
-                    pytest.skip("the temporary folder is closed to others")
-            return root
 
-        try:
-            yield become
-        finally:
-            if os.getuid() == 0:
-                os.seteuid(0)
-            for path in (root, *root.rglob("*")):
-                path.chmod(0o755)
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """Live as somebody for whom permissions count."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        if not os.access(folder, os.X_OK, effective_ids=True):
+            pytest.skip("the temporary folder is closed to others")
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @posix_only
-def test_permissions(as_nobody: Callable[[], Path]) -> None:
+def test_permissions(open_folder: Path) -> None:
     """What may not be read is not opened; a folder on the way need not be readable, only passable."""
-    privileged = os.geteuid() == 0
-    root = as_nobody()
-    if privileged:
-        os.seteuid(0)
-    for name, mode in (("closed", 0o000), ("passable", 0o711 if privileged else 0o100)):
-        (root / name).mkdir()
-        (root / name / "file").write_bytes(b"x")
-        (root / name / "private").write_bytes(SECRET)
-        (root / name / "private").chmod(0)
-        (root / name).chmod(mode)
-    (root / "link").symlink_to("passable/file")
-    as_nobody()
-    for path in (["closed"], ["closed", "file"], ["passable", "private"], ["closed", "nothing"]):
-        with pytest.raises(PermissionError):
-            read(root, *path)
-    if hasattr(os, "O_PATH"):
-        assert read(root, "passable", "file") == b"x"
-        assert read(root, "link") == b"x"
+    passable = 0o711 if os.geteuid() == 0 else 0o100
+    for name, mode in (("closed", 0), ("passable", passable)):
+        folder = open_folder / name
+        folder.mkdir()
+        (folder / "file").write_bytes(b"x")
+        (folder / "private").write_bytes(SECRET)
+        (folder / "private").chmod(0)
+        folder.chmod(mode)
+    (open_folder / "link").symlink_to("passable/file")
+    with unprivileged(open_folder):
+        for path in (["closed"], ["closed", "file"], ["closed", "nothing"], ["passable", "private"]):
+            with pytest.raises(PermissionError):
+                read(open_folder, *path)
+        if hasattr(os, "O_PATH"):
+            assert read(open_folder, "passable", "file") == b"x"
+            assert read(open_folder, "link") == b"x"
 
 
 # Races ----------------------------------------------------------------------------------------------------------
@@ -360,7 +361,7 @@ def test_a_link_put_in_its_place(tree: Path, swapped: str, target: str, monkeypa
             victim.symlink_to(tree.parent / target)
         return real(path, flags, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(_paths.os, "open", swap_and_open)
+    monkeypatch.setattr(os, "open", swap_and_open)
     with pytest.raises((OSError, ForbiddenPathError)):
         read(tree, *(["file.txt"] if swapped == "file.txt" else ["folder", "inner", "deep.txt"]))
     assert (tree / "moved").exists(), "the swap took place"
@@ -382,7 +383,7 @@ def test_a_link_put_in_after_it_was_resolved(tree: Path, swapped: str, monkeypat
         return found
 
     monkeypatch.setattr(_paths, "resolve_beneath", resolve_and_swap)
-    with pytest.raises(OSError):  # noqa: PT011 - which one is the system's affair
+    with pytest.raises(OSError):
         read(tree, "chained-folder", "deep.txt")
 
 
@@ -397,7 +398,7 @@ def test_a_folder_moved_out_meanwhile(tree: Path, monkeypatch: pytest.MonkeyPatc
             (tree / "folder").symlink_to("..")
         return real(path, flags, mode, dir_fd=dir_fd)
 
-    monkeypatch.setattr(_paths.os, "open", move_and_open)
+    monkeypatch.setattr(os, "open", move_and_open)
     assert read(tree, "folder", "inner", "deep.txt") == b"deep"
 
 
@@ -436,7 +437,7 @@ def test_somebody_swaps_all_the_time(tree: Path) -> None:
 @posix_only
 def test_where_nothing_opens_relative_to_a_folder(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Windows links are followed first and what comes out is opened by its name."""
-    monkeypatch.setattr(_paths.sys, "platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     assert read(tree, "to-folder", "inner", "deep.txt") == b"deep"
     with pytest.raises(ForbiddenPathError):
         read(tree, "escape-folder", "secret.txt")
@@ -462,8 +463,8 @@ def test_no_descriptor_is_left(
         return real(path, flags, mode, dir_fd=dir_fd)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_paths.os, "open", fail)
-        with pytest.raises(OSError) as caught:  # noqa: PT011 - its number is looked at
+        patch.setattr(os, "open", fail)
+        with pytest.raises(OSError) as caught:
             read(tree, "folder", "inner", "deep.txt")
     assert caught.value.errno == errno.EMFILE
     assert descriptors() == before
@@ -500,9 +501,9 @@ def test_whatever_the_path_it_lies_beneath(
             folder.mkdir(exist_ok=True)
             (folder / "secret").write_bytes(SECRET)
         for file in files:
-            make(root.joinpath(*file), lambda path: path.write_bytes(b"inside"))
+            make(root.joinpath(*file), None)
         for link, target, absolute in links:
-            make(root.joinpath(*link), lambda path, to=f"{top}/{target}" if absolute else target: path.symlink_to(to))
+            make(root.joinpath(*link), f"{top}/{target}" if absolute else target)
         inside = {identity(path.lstat()) for path in (root, *root.rglob("*"))}
         for path in paths:
             try:
@@ -515,12 +516,16 @@ def test_whatever_the_path_it_lies_beneath(
                 os.close(descriptor)
 
 
-def make(path: Path, create: Callable[[Path], object]) -> None:
-    """Make a file or link where the tree, and the file system, have a place for it."""
+def make(path: Path, target: str | None) -> None:
+    """Make a file, or a link to `target`, where the tree and the file system have a place for it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent.resolve() == path.parent and not path.is_symlink() and not path.exists():
-            create(path)
+        if path.is_symlink() or path.exists():
+            return
+        if target is None:
+            path.write_bytes(b"inside")
+        else:
+            path.symlink_to(target)
     except OSError:
         pass
 

@@ -179,9 +179,12 @@ def _transfer_encoding(head: Head, values: list[str], *, with_length: bool) -> N
         raise BadRequestError("HTTP/1.0 has no Transfer-Encoding")
     if with_length:
         raise BadRequestError("Transfer-Encoding and Content-Length contradict each other")
-    codings = [coding for value in values for coding in _tokens(value.lower())]
+    # RFC 9110 §5.6.1 would have empty elements ignored; but not everybody does, and nobody needs them here.
+    codings = [coding for value in values for coding in _elements(value.lower())]
+    if not all(map(TOKEN.fullmatch, codings)):
+        raise BadRequestError(f"Transfer-Encoding is not a list of tokens: {', '.join(values)[:60]!r}")
     # RFC 9112 §6.1 and §6.3: chunked is applied once, last, or the end of the request cannot be known.
-    if not codings or codings[-1] != "chunked" or codings.count("chunked") != 1:
+    if codings[-1] != "chunked" or codings.count("chunked") != 1:
         raise BadRequestError("the last transfer coding of a request must be chunked, once")
     if len(codings) > 1:
         raise UnknownCodingError(f"unknown transfer coding: {codings[0][:60]!r}")

@@ -208,8 +208,8 @@ class HttpResponse:
         """
         try:
             self._need_fresh()
-            if offset < 0:
-                raise ValueError(f"the offset must not be negative: {offset}")  # noqa: TRY301 - the file is closed below
+            if offset < 0 or count < 0:
+                raise ValueError(f"not a part of a file: {offset}, {count}")  # noqa: TRY301 - the file is closed below
             head = self._encode_head(count, "application/octet-stream")
         except BaseException:
             os.close(fd)
@@ -231,6 +231,8 @@ class HttpResponse:
         with the connection. Raises ValueError for a negative length.
         """
         self._need_fresh()
+        if length is not None and length < 0:
+            raise ValueError(f"the length must not be negative: {length}")
         if not self._content_type:
             self._content_type = _encode.check_value(content_type)
         chunked = length is None and self.head is not None and self.head.minor == 1
@@ -305,8 +307,6 @@ class HttpResponse:
         status = self._status
         channel = self._channel
         content_type = self._content_type or default_type
-        if length is not None and length < 0:
-            raise ValueError(f"the length of a body must not be negative: {length}")
         if status in _encode.BODYLESS:
             if length and status != 304:
                 raise ValueError(f"a response with status {status} has no body")

@@ -61,7 +61,7 @@ class StaticFiles:
     ) -> None:
         """Check the folder. Raises FileNotFoundError, NotADirectoryError or PermissionError."""
         self.root: Final = os.path.realpath(root, strict=True)
-        os.listdir(self.root)
+        os.listdir(root)  # as it was given: "" is no folder, though its real path is the current one
         self.prefix: Final = "/" + "".join(f"{part}/" for part in prefix.split("/") if part)
         self.index: Final = index
         self.listing: Final = listing

@@ -85,9 +85,9 @@ class EpollBackend:
 
     def poll(self, timeout_ns: int, table: WatcherTable) -> int:
         """Wait, then call the live watchers of the batch."""
-        # The kernel counts in milliseconds and Python rounds up; half of one taken off before the division keeps
-        # the error of binary fractions from rounding up once more.
-        timeout = (-(-timeout_ns // 1_000_000) - 0.5) / 1000 if timeout_ns > 0 else (0 if timeout_ns == 0 else -1)
+        # Python rounds up to nanoseconds, by which it goes on after a signal, and those to the kernel's milliseconds.
+        # Half a nanosecond taken off keeps the error of binary fractions from rounding up once more.
+        timeout = (timeout_ns - 0.5) / 1e9 if timeout_ns > 0 else (0 if timeout_ns == 0 else -1)
         batch = self._epoll.poll(timeout, self._capacity)
         if not batch:
             return 0

@@ -87,9 +87,7 @@ class Kevent(Protocol):
 class Kqueue(Protocol):
     """What is used of `select.kqueue`."""
 
-    def control(
-        self, changes: Iterable[Kevent] | None, max_events: int, timeout: float | None, /
-    ) -> Sequence[Kevent]:
+    def control(self, changes: Iterable[Kevent] | None, max_events: int, timeout: float | None, /) -> Sequence[Kevent]:
         """Make the changes, then fetch events, as kevent(2) does."""
 
     def close(self) -> None:
@@ -234,7 +232,7 @@ class KqueueBackend:
         try:
             self._submit(new + rest)
         except BrokenPipeError:
-            self._change_singly(fd, known, wanted, new, rest)
+            self._change_singly(fd, wanted, new, rest)
             return
         except OSError:
             self._take_back(new)
@@ -242,7 +240,7 @@ class KqueueBackend:
         self._known[fd] = wanted
         self._refused.pop(fd, None)
 
-    def _change_singly(self, fd: int, known: int, wanted: int, new: list[Kevent], rest: list[Kevent]) -> None:
+    def _change_singly(self, fd: int, wanted: int, new: list[Kevent], rest: list[Kevent]) -> None:
         # Rare, and therefore simple: the same changes once more, each by itself. A deletion may have been done before.
         refused = 0
         for change in new + rest:
@@ -254,7 +252,6 @@ class KqueueBackend:
                 pass
             except OSError:
                 self._take_back(new)
-                self._known[fd] = known & ~refused
                 raise
         self._known[fd] = wanted & ~refused
         self._refused[fd] = refused

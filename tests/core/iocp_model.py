@@ -108,7 +108,10 @@ class ModelPort:
         self._trip("before submit")
         record.submitted = True
         address = ctypes.addressof(record)
-        if address in self.pending or address in self.queue or address in self._held:
+        before = self.pending.get(address)
+        if before is not None and before.record() is None:
+            self._violate(f"the record of socket {before.fd} was let go too early, and its memory used again")
+        elif before is not None or address in self.queue or address in self._held:
             self._violate("a record was handed over before it was given back")
         asked = (record.number_of_handles, record.exclusive, record.internal, record.timeout > 1 << 62)
         if asked != (1, 0, _afd.STATUS_PENDING, True):
@@ -199,8 +202,12 @@ class ModelPort:
                 self._complete(pending, status, 0)
 
     def outstanding(self) -> set[int]:
-        """Return the addresses that the kernel may still write to, or that nobody has taken note of."""
-        return set(self.pending) | {address for address in (*self.queue, *self._held) if address}
+        """Return the addresses that the kernel may still write to, or has in its queue."""
+        return set(self.pending) | {address for address in self.queue if address}
+
+    def held(self) -> set[int]:
+        """Return the addresses that were taken out of the queue, and not released."""
+        return {address for address in self._held if address}
 
     def _answer(self, pending: _Pending) -> None:
         if self.deaf:

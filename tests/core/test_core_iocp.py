@@ -356,14 +356,14 @@ def test_the_model_notices_a_record_that_was_dropped(make_pair: Callable[[], Pai
         record.prepare(ends[index][0].fileno(), _afd.RECEIVE)
         port.submit(device, record)
 
-    ask(0, PollRecord())
-    used = PollRecord()
+    dropped, used, third, fourth = (PollRecord() for _ in range(4))
+    ask(0, dropped)
     ask(1, used)
     used.prepare(ends[1][0].fileno(), _afd.SEND)
-    third, fourth = PollRecord(), PollRecord()
     ask(2, third)
     ask(2, fourth)
     ask(2, fourth)
+    del dropped
     for _, far in ends:
         far.send(b"x")
     port.close()
@@ -696,12 +696,9 @@ def test_the_capacity_follows_the_load(
     def capacity() -> int:
         return int(vars(backend)["_capacity"])
 
-    sizes = []
-    for _ in range(4):
-        backend.poll(0, table)
-        sizes.append(capacity())
-    assert sizes == [128, 256, 256, 256]
-    assert len(calls) == 64 + 128 + 140 * 2 - 52 - 0 or len(calls) > 0
+    sizes = [(backend.poll(0, table), capacity()) for _ in range(4)]
+    assert sizes == [(64, 128), (128, 256), (140, 256), (140, 256)]
+    assert calls == [WRITE] * (64 + 128 + 140 + 140)
     for end in ends[2:]:
         table.find(end.fileno()).unregister()  # type: ignore[union-attr]
     for _ in range(4):
@@ -767,7 +764,7 @@ PLACES = [
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("then", ["poll", "modify", "replace", "remove", "close"])
 def test_an_interruption_anywhere_loses_nothing(
-    place: str, then: str, backend: IocpBackend, table: WatcherTable, port: ModelPort, make_pair: Callable[[], Pair]
+    *, place: str, then: str, backend: IocpBackend, table: WatcherTable, port: ModelPort, make_pair: Callable[[], Pair]
 ) -> None:
     """Ctrl+C between two steps; afterwards, whatever is done first, everybody registered hears what there is."""
     pairs = [make_pair() for _ in range(3)]
@@ -951,7 +948,9 @@ class Calls:
         def simple(name: str, result: int) -> Simple:
             return Simple(self, name, result)
 
-        def remove(port: int, entries: int, capacity: int, count: int, timeout_ms: int, alertable: int) -> int:
+        def remove(  # noqa: PLR0917
+            port: int, entries: int, capacity: int, count: int, timeout_ms: int, alertable: int
+        ) -> int:
             self.log.append(("remove", port, capacity, timeout_ms, alertable))
             if not self.batches:
                 ctypes.c_uint32.from_address(count).value = self.count_on_timeout
@@ -963,7 +962,7 @@ class Calls:
                 words[4 * index + 1] = address
             return 1
 
-        def socket_control(
+        def socket_control(  # noqa: PLR0917
             handle: int, code: int, given: int, size: int, out: int, room: int, returned: int, _a: int, _b: int
         ) -> int:
             self.log.append(("socket_control", handle, code, given, size, room))
@@ -1072,16 +1071,15 @@ def test_a_poll_in_the_words_of_windows(calls: Calls) -> None:
     port = WindowsPort(calls.system())
     record = PollRecord()
     record.prepare(4, _afd.RECEIVE)
-    assert not record.submitted
     port.submit(80, record)
     info = record.address + _afd.INFO_OFFSET
     assert calls.log[-1] == ("control", 80, 0x12024, info, 32, info, 32, 0, record.address)
-    assert record.submitted
     calls.results["control"] = 0
     calls.error = _afd.ERROR_IO_PENDING
     port.submit(80, record)
     assert record.submitted
-    for calls.error, number in [(_afd.ERROR_INVALID_HANDLE, errno.EBADF), (1450, errno.ENOMEM), (87, errno.EIO)]:
+    for code, number in [(_afd.ERROR_INVALID_HANDLE, errno.EBADF), (1450, errno.ENOMEM), (87, errno.EIO)]:
+        calls.error = code
         with pytest.raises(OSError) as caught:
             port.submit(80, record)
         assert caught.value.errno == number
@@ -1304,7 +1302,7 @@ class Life(RuleBasedStateMachine):
     def every_record_is_accounted_for(self) -> None:
         """What the kernel has is kept; what is kept is registered, or on its way back."""
         kept = in_flight(self.backend)
-        assert set(kept) == self.port.outstanding()
+        assert self.port.outstanding() <= set(kept) <= self.port.outstanding() | self.port.held()
         registered = {id(each) for each in vars(self.backend)["_registered"].values()}
         draining = {id(each) for each in vars(self.backend)["_draining"].values()}
         assert registered & draining == set()

@@ -681,7 +681,7 @@ def test_everything_is_refused_after_close(fake: FakeBackend, clock: FakeClock) 
         paused.pause()
         watcher = loop.register(3, READ, ignore)
         idle = loop.add_idle(ignore)
-        loop.call_soon(interrupt)
+        loop.call_soon(lambda: loop.call_soon(interrupt))
         loop.call_soon_threadsafe(interrupt)
     assert loop.closed
     refused: list[Callable[[], object]] = [
@@ -705,6 +705,20 @@ def test_everything_is_refused_after_close(fake: FakeBackend, clock: FakeClock) 
     for harmless in (loop.stop, loop.close, timer.cancel, paused.cancel, watcher.unregister, idle.cancel):
         harmless()
     assert (timer.active, watcher.active, fake.interest) == (False, False, {})
+
+
+def test_closing_runs_what_is_queued_once(fake: FakeBackend, clock: FakeClock) -> None:
+    """What was queued before is heard, even when one of the callbacks leaves by Ctrl+C, and the loop is closed after."""
+    heard: list[int] = []
+    loop = Loop(fake, clock=clock)
+    loop.call_soon(lambda: heard.append(1))
+    loop.call_soon(lambda: loop.call_soon(lambda: heard.append(3)))
+    loop.call_soon(lambda: heard.append(2))
+    loop.call_soon(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        loop.close()
+    assert loop.closed
+    assert heard == [1, 2]
 
 
 def test_closing_while_threads_post_and_stop(native: str) -> None:

@@ -135,8 +135,6 @@ class Client:
                 break
             self.received += data
             self.ended = not data
-            if len(data) < most:
-                break
         return self.ended
 
     def answers(self, *methods: str) -> list[Answer]:

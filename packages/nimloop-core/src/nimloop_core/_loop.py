@@ -240,14 +240,22 @@ class Loop:
                 self._wake()
 
     def close(self) -> None:
-        """Cancel every timer, unregister every watcher, restore signals, release the backend. Harmless when repeated.
+        """Run what `call_soon` has queued, then end everything: timers, watchers, signals, the backend.
 
-        Closes no descriptor of others. Raises `LoopRunningError` from inside `run`.
+        What is queued meanwhile is dropped. Closes no descriptor of others. Harmless when repeated. Raises `LoopRunningError` from inside `run`.
         """
         if self._running:
             raise LoopRunningError("a running loop cannot be closed: call stop() and close it after run() returns")
         if self._closed:
             return
+        try:
+            # Last words: the end of a connection, for one, is reported through the queue.
+            for _ in range(len(self._deferred)):
+                self._call(self._deferred.popleft())
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         self._signals.close()
         with self._lock:
             self._closed = True

@@ -18,7 +18,8 @@ which they differ is the timer's level, and its value there is the slot. Three t
 Ticks that differ above the fourth digit (more than 49 days away) wait in one more slot, looked at every 2^32 ticks.
 
 A slot is a ``dict`` used as an ordered set: adding, removing and taking the lot are each one operation in C, and a
-cancelled timer leaves nothing behind. A bit may outlive the last timer of its slot; it is cleared when the wheel
+cancelled timer leaves nothing behind. A timer can be added to a slot directly only after the slot above was emptied
+into it, so the order in a slot is the order of arming, and equal deadlines stay first come, first served. A bit may outlive the last timer of its slot; it is cleared when the wheel
 gets there, at the price of one wake-up for nothing.
 
 Due timers are taken out before the first of them runs, so a callback may add, cancel and re-arm as it likes.
@@ -66,14 +67,13 @@ def to_ns(seconds: float) -> int:
 class Timer:
     """A callback that the loop will call at a deadline, once or at a fixed rate."""
 
-    __slots__ = ("_callback", "_deadline_ns", "_interval_ns", "_sequence", "_slot", "_state", "_wheel")
+    __slots__ = ("_callback", "_deadline_ns", "_interval_ns", "_slot", "_state", "_wheel")
 
     def __init__(self, wheel: TimerWheel, deadline_ns: int, interval_ns: int, callback: Callback) -> None:
         self._wheel = wheel
         self._deadline_ns = deadline_ns  # while paused: what was left
         self._interval_ns = interval_ns  # 0: one shot
         self._callback: Callback | None = callback
-        self._sequence = 0
         self._slot: dict[Timer, None] | None = None
         self._state = _PENDING
 
@@ -144,7 +144,7 @@ class Timer:
         return f"<Timer {state} callback={self._callback!r}>"
 
 
-_order: Final = attrgetter("_deadline_ns", "_sequence")
+_deadline: Final = attrgetter("_deadline_ns")
 
 
 @final
@@ -155,7 +155,7 @@ class TimerWheel:
     due, and `NEVER_NS` when there is none.
     """
 
-    __slots__ = ("_base_ns", "_bits", "_due", "_sequence", "_slots", "_tick", "clock", "closed", "next_ns", "pending")
+    __slots__ = ("_base_ns", "_bits", "_due", "_slots", "_tick", "clock", "closed", "next_ns", "pending")
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -164,7 +164,6 @@ class TimerWheel:
         self.next_ns = NEVER_NS
         self._base_ns = clock()
         self._tick = 0
-        self._sequence = 0
         self._bits = [0] * (_LEVELS + 1)
         self._slots: list[dict[Timer, None] | None] = [None] * (_FAR + 1)
         self._due: deque[Timer] = deque()
@@ -178,8 +177,6 @@ class TimerWheel:
     def arm(self, timer: Timer, deadline_ns: int) -> None:
         """Put a timer that is in no slot into the one for its deadline, last among equals."""
         timer._deadline_ns = deadline_ns
-        self._sequence += 1
-        timer._sequence = self._sequence
         timer._state = _PENDING
         self.pending += 1
         self._place(timer)
@@ -244,7 +241,7 @@ class TimerWheel:
                 for timer in slot:
                     self._place(timer)
                 continue
-            for timer in sorted(slot, key=_order) if len(slot) > 1 else slot:
+            for timer in sorted(slot, key=_deadline) if len(slot) > 1 else slot:
                 timer._slot = None
                 timer._state = _DUE
                 self._due.append(timer)

@@ -77,8 +77,8 @@ class HttpSession:
         self._advancing = False
         self._blocked = False  # the parser may hold requests that have to wait for answers to leave
         self._turn_over = False  # `_on_turn` is going to be called; until then the other connections are served
-        self._sent_before = 0  # what of the answers had left when the client was seen to take something last
-        self._stalled_at_ns = 0  # when it was seen to take nothing first
+        self._stalled_at_ns = -1  # since when the client takes nothing of what is queued, as far as the timer has seen
+        self._sent_before = 0  # bytes that had left then
         self._waiting_for = _FOR_HEAD
         self._deadline_ns = connection.loop.clock() + server.head_ns
         self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
@@ -387,9 +387,11 @@ class HttpSession:
         connection = self.connection
         server = self._server
         now = connection.loop.clock()
-        if connection.write_buffer_size == 0 or connection.bytes_sent != self._sent_before:
-            self._sent_before = connection.bytes_sent
+        if connection.write_buffer_size == 0:
+            self._stalled_at_ns = -1
+        elif self._stalled_at_ns < 0 or connection.bytes_sent != self._sent_before:
             self._stalled_at_ns = now
+            self._sent_before = connection.bytes_sent
         elif now - self._stalled_at_ns >= server.write_ns:
             self.break_off()  # the client takes nothing of what it asked for
             return
@@ -404,5 +406,6 @@ class HttpSession:
             self._deadline_ns = now + left
         if self._state != _ENDED:
             # Deadlines set meanwhile are at least the shortest time-out away, so this is never too late for them.
-            left = min(left, self._stalled_at_ns + server.write_ns - now)
+            if self._stalled_at_ns >= 0:
+                left = min(left, self._stalled_at_ns + server.write_ns - now)
             self._timer.reschedule(min(left / 1e9, server.shortest))

@@ -1,7 +1,8 @@
 """Linux's epoll(7).
 
 ``EPOLLRDHUP`` is asked for together with ``READ``: it tells that the peer has ended its side, and that a short read
-does not mean the end has been reached. The eventfd for wake-ups is edge-triggered, so that it need not be read: each
+does not mean the end has been reached. ``EPOLLPRI`` is asked for too, and means the same: a read stops short at urgent
+data of TCP (tcp(7)), with more behind it. The eventfd for wake-ups is edge-triggered, so that it need not be read: each
 write to it is a new edge.
 """
 
@@ -18,6 +19,7 @@ _MAX_EVENTS: Final = 4096
 
 # Spelt out, because other systems' ``select`` lacks the names while type checkers look at every system.
 _EPOLLIN: Final = 0x001
+_EPOLLPRI: Final = 0x002
 _EPOLLOUT: Final = 0x004
 _EPOLLERR: Final = 0x008
 _EPOLLHUP: Final = 0x010
@@ -26,9 +28,9 @@ _EPOLLET: Final = 1 << 31
 
 _TO_KERNEL: Final = (
     0,
-    _EPOLLIN | _EPOLLRDHUP,
+    _EPOLLIN | _EPOLLPRI | _EPOLLRDHUP,
     _EPOLLOUT,
-    _EPOLLIN | _EPOLLRDHUP | _EPOLLOUT,
+    _EPOLLIN | _EPOLLPRI | _EPOLLRDHUP | _EPOLLOUT,
 )
 
 
@@ -37,7 +39,7 @@ def _mask(bits: int) -> int:
         (READ if bits & _EPOLLIN else 0)
         | (WRITE if bits & _EPOLLOUT else 0)
         | (ERROR if bits & _EPOLLERR else 0)
-        | (HUP if bits & (_EPOLLHUP | _EPOLLRDHUP) else 0)
+        | (HUP if bits & (_EPOLLHUP | _EPOLLRDHUP | _EPOLLPRI) else 0)
     )
 
 

@@ -7,6 +7,7 @@ import errno
 import gc
 import importlib.util
 import os
+import select
 import socket
 import struct
 import sys
@@ -15,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,15 +24,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from nimloop_core import ERROR, HUP, READ, WRITE, Loop, WatcherTable
+from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import _afd, iocp
 from nimloop_core.backends._afd import PollRecord, System, WindowsPort
 from nimloop_core.backends.iocp import IocpBackend
 
-if sys.platform == "win32":
-    pytest.skip("the model stands on poll(2)", allow_module_level=True)
+if not hasattr(select, "POLLRDHUP"):
+    pytest.skip("the model stands on what Linux' poll(2) tells", allow_module_level=True)
 
 if TYPE_CHECKING:
+    from _typeshed import TraceFunction
     from tests.core.iocp_model import ModelPort
 else:
     # Test modules are collected by path, so a neighbour is found by its path, too.
@@ -304,6 +307,22 @@ def test_wider_interest_waits_for_the_cancellation(
     assert port.submitted == 2
 
 
+def test_interest_that_changes_twice_is_cancelled_twice(
+    backend: IocpBackend, table: WatcherTable, port: ModelPort, seen: Seen, make_pair: Callable[[], Pair]
+) -> None:
+    """The poll after a cancelled one is a poll like any other."""
+    near, far = make_pair()
+    fill(near)
+    watcher = table.register(near.fileno(), READ, note(seen, "near"), edge=False)
+    for events in (WRITE, READ):
+        assert backend.poll(0, table) == 0
+        watcher.modify(events)
+    assert port.cancelled == 2
+    far.send(b"x")
+    assert backend.poll(0, table) == 1
+    assert seen == [("near", READ)]
+
+
 def test_an_event_before_the_cancellation_is_an_event(
     backend: IocpBackend, table: WatcherTable, port: ModelPort, seen: Seen, make_pair: Callable[[], Pair]
 ) -> None:
@@ -475,6 +494,25 @@ def test_closed_without_being_unregistered(
     assert in_flight(backend) == {}
     with pytest.raises(OSError):
         watcher.modify(WRITE)
+    watcher.unregister()
+    assert seen == []
+
+
+def test_the_successor_of_a_closed_socket_is_not_watched(
+    backend: IocpBackend, table: WatcherTable, seen: Seen, make_pair: Callable[[], Pair]
+) -> None:
+    """Another socket under the number of one that was closed without being unregistered is somebody else's."""
+    near, _far = make_pair()
+    number = near.fileno()
+    watcher = table.register(number, READ, note(seen, "near"), edge=False)
+    backend.poll(0, table)
+    near.close()
+    other, peer = make_pair()
+    assert other.fileno() == number
+    peer.send(b"x")
+    assert backend.poll(0, table) == 0
+    with pytest.raises(OSError):
+        watcher.modify(READ | WRITE)
     watcher.unregister()
     assert seen == []
 
@@ -799,6 +837,88 @@ def test_an_interruption_anywhere_loses_nothing(
     for _ in range(2):
         backend.poll(0, table)
     assert heard == expected
+
+
+class CtrlC:
+    """Raises KeyboardInterrupt before a line of the backend, told by its place among those that are run."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+        self._before = sys.gettrace()
+
+    def __enter__(self) -> None:
+        sys.settrace(self._trace)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, _argument: object) -> TraceFunction | None:
+        if frame.f_code.co_filename != iocp.__file__:
+            return None
+        if event == "line":
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+        return self._trace
+
+
+def interrupted_before(line: int, make_pair: Callable[[], Pair]) -> bool:
+    """Interrupt a poll with sockets in every state, look whether all is well, and tell whether there was that line."""
+    port = ModelPort()
+    backend = IocpBackend(port)
+    failures: list[Exception] = []
+    table = WatcherTable(backend, lambda error, owner: failures.append(error))
+    heard: dict[str, int] = {}
+
+    def watch(name: str, events: int) -> Watcher:
+        def listen(told: int) -> None:
+            heard[name] = heard.get(name, 0) | told
+
+        return table.register(pairs[name][0].fileno(), events, listen, edge=False)
+
+    pairs = {name: make_pair() for name in ("ready", "idle", "wider", "removed", "replaced", "closed", "new")}
+    watchers = {name: watch(name, READ) for name in pairs if name != "new"}
+    backend.poll(0, table)
+    for name in ("ready", "idle"):
+        pairs[name][1].send(b"x")
+    backend.poll(0, table)
+    pairs["idle"][0].recv(1)
+    watchers["wider"].modify(READ | WRITE)
+    watchers["removed"].unregister()
+    watchers["replaced"].unregister()
+    watch("replaced", WRITE)
+    pairs["closed"][0].close()
+    backend.wake()
+    interrupted = False
+    try:
+        with CtrlC(line):
+            backend.poll(0, table)
+    except KeyboardInterrupt:
+        interrupted = True
+    watch("new", WRITE)  # whose record must not be mistaken for one that was given back at the same address
+    heard.clear()
+    expected = {"ready": READ, "wider": WRITE, "replaced": WRITE, "new": WRITE}
+    assert backend.poll(0, table) == len(expected)
+    assert heard == expected
+    backend.wake()
+    assert backend.poll(-1, table) == len(expected)
+    users = sum(device.users for device in vars(backend)["_roomy"])
+    assert users >= len(vars(backend)["_registered"]) + len(vars(backend)["_draining"])
+    table.clear()
+    backend.close()
+    assert (in_flight(backend), port.outstanding(), port.violations, failures) == ({}, set(), [], [])
+    for pair in pairs.values():
+        for end in pair:
+            end.close()
+    return interrupted
+
+
+def test_an_interruption_before_any_line_loses_nothing(make_pair: Callable[[], Pair]) -> None:
+    """One line after the other, as long as there are lines."""
+    line = 1
+    while interrupted_before(line, make_pair):
+        line += 1
+    assert line > 100
 
 
 def test_a_base_exception_in_a_callback_loses_nothing(
@@ -1236,6 +1356,23 @@ class Life(RuleBasedStateMachine):
         """Make it silent again."""
         try:
             self.pair(slot)[0].recv(65_536)
+        except BlockingIOError:
+            pass
+
+    @rule(slot=slots)
+    def fill(self, slot: int) -> None:
+        """Leave no room to write."""
+        try:
+            fill(self.pair(slot)[0])
+        except BrokenPipeError:
+            pass
+
+    @rule(slot=slots)
+    def drain(self, slot: int) -> None:
+        """Make room again."""
+        try:
+            while self.pair(slot)[1].recv(1 << 20):
+                pass
         except BlockingIOError:
             pass
 

@@ -130,8 +130,8 @@ class UnixListener:
         """
         if len(os.fsencode(path)) > _UNIX_PATH_BYTES:
             raise AddressError(f"a Unix socket's path has at most {_UNIX_PATH_BYTES} bytes: {path!r}")
-        if "\0" in path:
-            raise AddressError(f"a Unix socket's path holds no NUL: {path!r}")
+        if not path or "\0" in path:  # unix(7): an empty name would be a random abstract one
+            raise AddressError(f"a Unix socket's path is not empty and holds no NUL: {path!r}")
         self.path = os.path.abspath(path)  # to be found again after a chdir
         _remove_stale(path)
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

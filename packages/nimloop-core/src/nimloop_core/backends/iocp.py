@@ -34,7 +34,8 @@ before their time: the clock is asked, and the rest waited for.
 **Events.** ``ABORT`` (a reset) and ``CONNECT_FAIL`` leave an error for the next call, which then does not block: ERROR,
 with all that was asked for; a reset also is a hang-up. ``DISCONNECT`` (the peer has sent his FIN) is READ and HUP.
 ``LOCAL_CLOSE`` comes unasked when the socket was closed in spite of being watched: the driver has forgotten it, and so
-do we. ``CONNECT`` is not asked for: ``SEND`` holds as soon as a socket is connected.
+do we. ``CONNECT`` is not asked for: ``SEND`` holds as soon as a socket is connected. Nor is urgent data: a read that
+stops short of it does no harm where levels come again.
 
 **Up to 32 sockets share a handle of the driver**: the time of a cancellation grows with the polls of its handle.
 
@@ -287,7 +288,7 @@ class IocpBackend:
                     continue
                 except BaseException:
                     if not record.submitted:
-                        del in_flight[record.address]
+                        in_flight.pop(record.address, None)
                     raise
             del self._idle[registration]
 

@@ -1,12 +1,14 @@
 """What the tests of nimloop-core share: loops with and without a kernel, descriptors, and two watchful eyes.
 
-Test modules are collected by path and cannot import one another, so everything here is a fixture.
+Backends of other systems take part in the conformance suite over stand-ins: kqueue over one of `select.kqueue`, the
+completion port over a model of it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import select
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +18,9 @@ import pytest
 from hypothesis import Phase, settings
 
 from nimloop_core import Loop, backends
+from nimloop_core.backends.iocp import IocpBackend
 from nimloop_core.testing import FakeBackend, FakeClock
+from tests.core import iocp_model, kqueue_standin
 
 # CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
 # Explaining a failure traces every line and can take longer than pytest.toml allows; shrinking is what helps.
@@ -26,7 +30,7 @@ settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_st
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nimloop"))
 
 # A backend joins the conformance suite by its name here; where the system lacks it, its tests are skipped.
-NATIVE = ["epoll", "poll"]
+NATIVE = ["epoll", "kqueue", "iocp", "poll"]
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +89,22 @@ def errors(loop: Loop) -> list[tuple[Exception, object]]:
     return told
 
 
+def stand_in(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put what this system lacks under a backend, where there is something to put."""
+    if name == "kqueue" and kqueue_standin.AVAILABLE:
+        monkeypatch.setattr(select, "kqueue", kqueue_standin.kqueue, raising=False)
+        monkeypatch.setattr(select, "kevent", kqueue_standin.kevent, raising=False)
+    elif name == "iocp" and hasattr(select, "POLLRDHUP"):
+        factory = (lambda: True, lambda: IocpBackend(iocp_model.ModelPort(only_sockets=False)))
+        monkeypatch.setitem(vars(backends)["_FACTORIES"], "iocp", factory)
+
+
 @pytest.fixture(params=NATIVE)
-def native(request: pytest.FixtureRequest) -> str:
-    """Name each backend that has a kernel under it."""
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name each backend, with a kernel or a stand-in for one under it."""
     name = str(request.param)
+    if name not in backends.available():
+        stand_in(name, monkeypatch)
     if name not in backends.available():
         pytest.skip(f"no {name} on this system")
     return name

@@ -28,20 +28,13 @@ from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import _afd, iocp
 from nimloop_core.backends._afd import PollRecord, System, WindowsPort
 from nimloop_core.backends.iocp import IocpBackend
+from tests.core.iocp_model import ModelPort
 
 if not hasattr(select, "POLLRDHUP"):
     pytest.skip("the model stands on what Linux' poll(2) tells", allow_module_level=True)
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
-    from tests.core.iocp_model import ModelPort
-else:
-    # Test modules are collected by path, so a neighbour is found by its path, too.
-    _spec = importlib.util.spec_from_file_location("iocp_model", Path(__file__).with_name("iocp_model.py"))
-    _module = importlib.util.module_from_spec(_spec)
-    sys.modules[_spec.name] = _module
-    _spec.loader.exec_module(_module)
-    ModelPort = _module.ModelPort
 
 Pair = tuple[socket.socket, socket.socket]
 Seen = list[tuple[str, int]]

@@ -25,14 +25,7 @@ from hypothesis import strategies as st
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import available, create
 from nimloop_core.backends.kqueue import Kevent, KqueueApi, KqueueBackend
-
-if TYPE_CHECKING:
-    from tests.core import kqueue_standin as standin
-else:
-    # Test modules are collected by path: a neighbour is not found by its name.
-    spec = importlib.util.spec_from_file_location("kqueue_standin", Path(__file__).with_name("kqueue_standin.py"))
-    standin = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(standin)
+from tests.core import kqueue_standin as standin
 
 Pair = tuple[socket.socket, socket.socket]
 Pipe = tuple[int, int]

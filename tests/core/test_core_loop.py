@@ -35,6 +35,7 @@ from nimloop_core import (
     Watcher,
     log_exception,
 )
+from nimloop_core.backends import available
 from nimloop_core.testing import DeadlockError, FakeBackend, FakeClock
 
 DAY_NS = 86_400 * 1_000_000_000
@@ -1081,7 +1082,8 @@ def test_a_program_does_in_asyncio_what_it_does_here(seed: int, loop: Loop) -> N
 # The README ---------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_a_program_cleanly(native: str) -> None:
+@pytest.mark.parametrize("name", available())
+def test_ctrl_c_stops_a_program_cleanly(name: str) -> None:
     """A program that handles SIGINT by stopping the loop ends with status 0 and nothing on stderr."""
     program = (
         "import signal, sys\n"
@@ -1093,7 +1095,7 @@ def test_ctrl_c_stops_a_program_cleanly(native: str) -> None:
         "print('stopped')\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, native],
+        [sys.executable, "-W", "error", "-c", program, name],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

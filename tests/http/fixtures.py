@@ -1,14 +1,14 @@
-"""Servers for the tests, as fixtures; apart from `serving`, because a plugin must not be imported before it is loaded."""
+"""Servers as fixtures; apart from `serving`, because a plugin must not be imported before it is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from tests.http.serving import Site
 
 from nimloop_core import backends
 from nimloop_core.testing import FakeClock
-from tests.http.serving import Site
 
 NATIVE = ["epoll", "poll"]
 

@@ -46,7 +46,7 @@ def framed(answer: Answer) -> bool:
 
 
 def parse(data: bytes, methods: Sequence[str], *, ended: bool = False) -> list[Answer]:
-    """Read responses to these requests with h11, which is strict; the last one may be incomplete. Nothing may follow."""
+    """Read the responses with h11, which is strict; the last one may be incomplete, and nothing may follow."""
     reader = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
     if data:
         reader.receive_data(data)

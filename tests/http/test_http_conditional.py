@@ -77,6 +77,8 @@ GARBAGE = [
 @pytest.fixture(params=["UTC", "America/New_York", "Asia/Kolkata", "XXX-14"])
 def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Live elsewhere for the time of a test."""
+    if not hasattr(time, "tzset"):
+        pytest.skip("the time zone of a process cannot be changed here")
     monkeypatch.setenv("TZ", str(request.param))
     time.tzset()
     yield

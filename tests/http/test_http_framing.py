@@ -172,7 +172,7 @@ def test_connection_that_is_no_list_of_tokens(value: str) -> None:
 
 def test_expectations() -> None:
     """There is one; and HTTP/1.0 knows none (RFC 9110 §10.1.1)."""
-    assert head_with(("Expect", " 100-Continue\t")).expect_continue
+    assert head_with(("Expect", "100-Continue \t")).expect_continue
     assert not head_with(("Expect", "100-continue"), minor=0).expect_continue
     for value in ("", "100", "200-ok", "100-continue, 100-continue"):
         with pytest.raises(UnknownExpectationError):
@@ -235,11 +235,9 @@ FORMS = {
 @pytest.mark.parametrize(("target", "method"), list(itertools.product(FORMS, [*sorted(STANDARD_METHODS), "PURGE"])))
 def test_each_method_has_its_forms_of_target(target: str, method: str) -> None:
     """RFC 9112 §3.2: authority for CONNECT and only there, the asterisk for OPTIONS."""
-    allowed = (
-        {"authority"}
-        if method == "CONNECT"
-        else {"origin", "absolute"} | {"asterisk"} & {"asterisk" if method == "OPTIONS" else ""}
-    )
+    allowed = {"authority"} if method == "CONNECT" else {"origin", "absolute"}
+    if method == "OPTIONS":
+        allowed.add("asterisk")
     head = Head("", method, target, 1)
     if FORMS[target] in allowed:
         check_target(method, target, head)
@@ -272,4 +270,4 @@ def test_no_value_takes_longer_than_it_is_long(name: str, filling: str) -> None:
         apply_control_fields(head, fields, LIMITS)
     except ProtocolError:
         return
-    assert name in {"Connection", "Upgrade", "Content-Length"}
+    assert name in {"Connection", "Content-Length", "Host", "Upgrade"}

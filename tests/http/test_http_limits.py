@@ -85,6 +85,6 @@ def test_neither_can_be_changed_later() -> None:
 def test_both_want_names_for_their_values() -> None:
     """Nobody knows the order of seven numbers."""
     with pytest.raises(TypeError):
-        Limits(1)  # type: ignore[misc]
+        Limits(1)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        Timeouts(1)  # type: ignore[misc]
+        Timeouts(1)  # type: ignore[call-arg]

@@ -101,6 +101,11 @@ def parsed_late(
     return written(events) + ["wait"] * (not parser.idle)
 
 
+def parsed_strictly(parser: HttpParser, pieces: list[bytes]) -> list[Event]:
+    """Feed pieces, taking all events after each, and let errors through."""
+    return [event for piece in pieces for event in parser.feed(piece)]
+
+
 def bytewise(data: bytes) -> list[bytes]:
     """Cut into single bytes."""
     return [data[i : i + 1] for i in range(len(data))]
@@ -326,7 +331,7 @@ all_limits = st.just(Limits()) | tight_limits
 def test_what_was_serialised_comes_back(sent: list[Message], data: st.DataObject) -> None:
     """Whatever the cut, several valid requests in a row give their own parts, and leave nothing."""
     parser = HttpParser()
-    events = [event for piece in data.draw(cuts(b"".join(m.wire() for m in sent))) for event in parser.feed(piece)]
+    events = parsed_strictly(parser, data.draw(cuts(b"".join(message.wire() for message in sent))))
     assert parser.idle
     assert not parser.in_body
     for message in sent:
@@ -357,7 +362,7 @@ def test_what_was_serialised_comes_back(sent: list[Message], data: st.DataObject
     assert not events
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(damaged=mutated(), limits=all_limits, data=st.data())
 def test_the_cut_makes_no_difference(damaged: bytes, limits: Limits, data: st.DataObject) -> None:
     """Damaged or not, and whatever the limits: the same events, and of several errors the same one."""
@@ -367,7 +372,7 @@ def test_the_cut_makes_no_difference(damaged: bytes, limits: Limits, data: st.Da
     assert parsed_late(bytewise(damaged), limits) == whole
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples // 2)
 @given(damaged=mutated(), limits=all_limits)
 def test_a_refused_beginning_stays_refused_and_what_was_told_stays_true(damaged: bytes, limits: Limits) -> None:
     """More bytes add events, they never change an error or an event told before."""
@@ -402,7 +407,7 @@ def skipped_chunks(data: bytes, at: int) -> tuple[bytes, int]:
         at += size + 2
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings().max_examples)
 @given(damaged=mutated(), data=st.data())
 def test_no_byte_is_lost_or_made_up(damaged: bytes, data: st.DataObject) -> None:
     """Every byte is in a head, in a body, in the coding of a body, in the rest, or in the message that was refused."""
@@ -758,7 +763,7 @@ LENIENT = re.compile(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(damaged=mutated())
 def test_nobody_reads_another_request(damaged: bytes) -> None:
     """What two parsers both take, they frame alike; what both others refuse, we refuse, but for the table above.
@@ -928,6 +933,8 @@ def test_requests_that_wait_are_not_copied_again_and_again(cost_of: Callable[[by
     [
         (b"", b"a", 100, RequestLineTooLongError),
         (b"", b"a b ", 100, RequestLineTooLongError),
+        (get(), b"a", 100, RequestLineTooLongError),
+        (chunked("0\r\nX: y\r\n\r\n"), b"a", 100, RequestLineTooLongError),
         (b"GET / HTTP/1.1\r\n", b"a", 200, HeadersTooLargeError),
         (b"GET / HTTP/1.1\r\n", b"a:\r\n", 200, HeadersTooLargeError),
         (chunked(""), b"0", 50, ChunkLineTooLongError),
@@ -940,13 +947,11 @@ def test_what_has_no_end_is_refused_at_the_limit(
 ) -> None:
     """No more is kept than may be good yet: the limit and a line end."""
     parser = HttpParser(Limits(request_line=100, header_bytes=200, trailer_bytes=300, chunk_line=50))
-    list(parser.feed(beginning))
-    sent = bytewise(endless * limit)
-    for byte in sent[: limit - 2]:
-        list(parser.feed(byte))
+    parsed_strictly(parser, bytewise(beginning))
+    sent = bytewise(endless * (limit + 2))
+    parsed_strictly(parser, sent[: limit - 2])
     with pytest.raises(error):
-        for byte in sent[limit - 2 : limit + 2]:
-            list(parser.feed(byte))
+        parsed_strictly(parser, sent[limit - 2 : limit + 2])
 
 
 LIMIT_ERRORS = {

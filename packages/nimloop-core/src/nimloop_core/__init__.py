@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from nimloop_core._buffers import BufferPool as BufferPool
+from nimloop_core._deadlines import Deadline as Deadline
 from nimloop_core._loop import IdleHandler as IdleHandler
 from nimloop_core._loop import Loop as Loop
 from nimloop_core._loop import log_exception as log_exception
 from nimloop_core._signals import SignalHandler as SignalHandler
+from nimloop_core._stats import LoopStats as LoopStats
 from nimloop_core._timers import Timer as Timer
 from nimloop_core._watchers import ERROR as ERROR
 from nimloop_core._watchers import HUP as HUP
@@ -23,6 +26,7 @@ from nimloop_core.errors import NimloopError as NimloopError
 from nimloop_core.errors import NotRegisteredError as NotRegisteredError
 from nimloop_core.errors import TimerCancelledError as TimerCancelledError
 from nimloop_core.errors import WatcherError as WatcherError
+from nimloop_core.errors import WrongThreadError as WrongThreadError
 
 __all__ = [
     "ERROR",
@@ -32,11 +36,14 @@ __all__ = [
     "AlreadyRegisteredError",
     "Backend",
     "BackendUnavailableError",
+    "BufferPool",
+    "Deadline",
     "DelayError",
     "IdleHandler",
     "Loop",
     "LoopClosedError",
     "LoopRunningError",
+    "LoopStats",
     "NimloopError",
     "NotRegisteredError",
     "SignalHandler",
@@ -45,5 +52,6 @@ __all__ = [
     "Watcher",
     "WatcherError",
     "WatcherTable",
+    "WrongThreadError",
     "log_exception",
 ]

@@ -13,22 +13,29 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
+import traceback
+import warnings
 from collections import deque
 from types import TracebackType
 from typing import Final, Self, final
 
 from nimloop_core import backends
+from nimloop_core._buffers import BufferPool
 from nimloop_core._signals import SignalHandler, SignalHub
+from nimloop_core._stats import LoopStats, Monitor
 from nimloop_core._timers import Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
-from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
+from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError, WrongThreadError
 
 _log: Final = logging.getLogger("nimloop.core")
 
 READ_BUFFER_BYTES: Final = 65536
+_SLOW_CALLBACK: Final = 0.1  # seconds: what a person begins to notice, and asyncio's choice too
 
 # Kernels count a wait in milliseconds in a C int, 24 days at most; Python raises OverflowError beyond. A day is short
 # of that, and waking up once a day costs nothing.
@@ -75,16 +82,35 @@ class Loop:
     to `exception_handler`.
     """
 
-    def __init__(self, backend: str | Backend | None = None, *, clock: Clock = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        backend: str | Backend | None = None,
+        *,
+        clock: Clock = time.monotonic_ns,
+        debug: bool | None = None,
+        slow_callback: float | None = None,
+    ) -> None:
         """Open a loop on the best backend of this system, on the named one, or on one made by the caller.
 
         The environment variable ``NIMLOOP_BACKEND`` names the default. Raises `BackendUnavailableError`.
+
+        With `debug` (by default, in Python's development mode and with ``NIMLOOP_DEBUG=1``) calls from the wrong
+        thread raise `WrongThreadError`, and the warning about a loop that nobody closed says where it was made.
+        With `slow_callback`, every callback is measured, and one that takes that many seconds is logged; 0.1 is the
+        default with `debug`, and without it nothing is measured.
         """
+        if debug is None:
+            debug = sys.flags.dev_mode or os.environ.get("NIMLOOP_DEBUG", "0") not in {"", "0"}
+        if slow_callback is None and debug:
+            slow_callback = _SLOW_CALLBACK
         self._backend: Final = backends.create(backend) if backend is None or isinstance(backend, str) else backend
         self.clock: Final = clock
+        self.buffers: Final = BufferPool(READ_BUFFER_BYTES)
+        """Buffers for those who have to keep what they read for a while."""
         # Reads of all connections go through one buffer and are copied out at their true size before the next read:
         # a fresh 64 KiB object per read would cost more than the copy.
-        self.read_buffer: Final = memoryview(bytearray(READ_BUFFER_BYTES))
+        self.read_buffer: Final = memoryview(self.buffers.acquire())
+        """A buffer for everybody, whose content is gone when the callback returns."""
         self._wheel: Final = TimerWheel(clock)
         self._reporter: Final = _Reporter()
         self._report: Final[ExceptionHandler] = self._reporter.report
@@ -100,6 +126,15 @@ class Loop:
         self._stopping = False
         self._running = False
         self._closed = False
+        self._debug: Final = debug
+        self._monitor: Final = None if slow_callback is None else Monitor(clock, to_ns(slow_callback))
+        # Whether calls have to take the slow way in: nothing but this is looked at in the ordinary case.
+        self._guarded = debug or self._monitor is not None
+        self._thread = 0  # that runs it
+        self._made = traceback.extract_stack(limit=8)[:-1] if debug else None
+        self._iterations = 0
+        self._events = 0
+        self._fired = 0
 
     # What may be asked of a loop ------------------------------------------------------------------------------
 
@@ -127,6 +162,41 @@ class Loop:
     def exception_handler(self, handler: ExceptionHandler) -> None:
         self._reporter.handler = handler
 
+    @property
+    def debug(self) -> bool:
+        """Whether the loop is in development mode."""
+        return self._debug
+
+    @property
+    def stats(self) -> LoopStats:
+        """A snapshot of what the loop has done and has to do."""
+        monitor = self._monitor
+        return LoopStats(
+            backend=self._backend.name,
+            iterations=self._iterations,
+            events=self._events,
+            timers_fired=self._fired,
+            watchers=len(self._watchers),
+            timers=self._wheel.pending,
+            ready=len(self._deferred) + len(self._posted),
+            longest_callback=None if monitor is None else monitor.longest_ns / 1e9,
+        )
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when the loop has an event, so that another loop can wait for it.
+
+        See `nimloop_core.interop`. Raises ValueError where the backend has none (poll, IOCP).
+        """
+        fd = self._backend.fileno()
+        if fd < 0:
+            raise ValueError(f"the {self._backend.name} backend has no descriptor to wait for")
+        return fd
+
+    def next_deadline(self) -> float | None:
+        """Return in how many seconds the loop has to run again whatever its descriptor says; None for never."""
+        wait_ns = self._wait_ns(-1)
+        return None if wait_ns < 0 else wait_ns / 1e9
+
     def time(self) -> float:
         """Return the loop's clock in seconds: monotonic, with no meaning beyond differences and `call_at`."""
         return self.clock() / 1e9
@@ -138,13 +208,13 @@ class Loop:
 
         What is queued meanwhile has to wait for the next iteration, so that events are never starved.
         """
-        if self._closed:
-            raise _closed()
-        self._deferred.append(_checked(callback))
+        if self._guarded or not callable(callback):
+            callback = self._admit(callback)
+        self._deferred.append(callback)
 
     def call_soon_threadsafe(self, callback: Callback) -> None:
         """Like `call_soon`, from any thread: the loop is woken up."""
-        _checked(callback)
+        callback = self._measured(callback)
         with self._lock:
             if self._closed:
                 raise _closed()
@@ -156,9 +226,9 @@ class Loop:
 
         Rounding makes it late by less than two milliseconds: one for the tick, one for the kernel's own clock.
         """
-        if self._closed:
-            raise _closed()
-        return self._wheel.add(to_ns(delay), 0, _checked(callback))
+        if self._guarded or not callable(callback):
+            callback = self._admit(callback)
+        return self._wheel.add(to_ns(delay), 0, callback)
 
     def call_at(self, when: float, callback: Callback) -> Timer:
         """Call back once, at `when` on the scale of `time`; as soon as possible when that has passed."""
@@ -171,21 +241,18 @@ class Loop:
         The rate is fixed: a late call does not move the ones after it, and what a busy loop has missed altogether
         is skipped rather than made up for.
         """
-        if self._closed:
-            raise _closed()
+        callback = self._admit(callback)
         interval_ns = to_ns(interval)
         if interval_ns == 0:
             raise DelayError("an interval must be longer than 0 seconds")
-        return self._wheel.add(interval_ns, interval_ns, _checked(callback))
+        return self._wheel.add(interval_ns, interval_ns, callback)
 
     def add_idle(self, callback: Callback) -> IdleHandler:
         """Call back after each iteration in which no descriptor had an event.
 
         It does not keep the loop from waiting: with nothing else to do, an iteration lasts until the next timer.
         """
-        if self._closed:
-            raise _closed()
-        handler = IdleHandler(self._idle, _checked(callback))
+        handler = IdleHandler(self._idle, self._admit(callback))
         self._idle[handler] = None
         return handler
 
@@ -194,9 +261,7 @@ class Loop:
 
         `SignalHandler.cancel` and `close` put back what was installed before.
         """
-        if self._closed:
-            raise _closed()
-        return self._signals.add(number, callback)
+        return self._signals.add(number, self._admit(callback))
 
     def register(self, fd: int | HasFileno, events: int, callback: EventCallback, *, edge: bool = False) -> Watcher:
         """Call back with a mask of events whenever `fd` is ready for ``READ``, ``WRITE`` or both.
@@ -206,8 +271,10 @@ class Loop:
         unregister first, then close. Raises `AlreadyRegisteredError` for a second watcher, OSError for a descriptor
         that the kernel cannot watch.
         """
-        if self._closed:
-            raise _closed()
+        if self._guarded:
+            self._check()
+            if self._monitor is not None and callable(callback):
+                callback = self._monitor.event_callback(callback)
         return self._watchers.register(fd if isinstance(fd, int) else fd.fileno(), events, callback, edge=edge)
 
     # Running --------------------------------------------------------------------------------------------------
@@ -242,7 +309,8 @@ class Loop:
     def close(self) -> None:
         """Run what `call_soon` has queued, then end everything: timers, watchers, signals, the backend.
 
-        What is queued meanwhile is dropped. Closes no descriptor of others. Harmless when repeated. Raises `LoopRunningError` from inside `run`.
+        What is queued meanwhile is dropped. Closes no descriptor of others. Harmless when repeated. Raises
+        `LoopRunningError` from inside `run`.
         """
         if self._running:
             raise LoopRunningError("a running loop cannot be closed: call stop() and close it after run() returns")
@@ -258,7 +326,7 @@ class Loop:
     def _release(self) -> None:
         self._signals.close()
         with self._lock:
-            self._closed = True
+            self._closed = self._guarded = True
             self._watchers.clear()
             self._backend.close()
             self._posted.clear()
@@ -274,6 +342,12 @@ class Loop:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            made = f"; made by\n{''.join(traceback.format_list(self._made))}" if self._made else ""
+            warnings.warn(f"unclosed {self!r}{made}", ResourceWarning, source=self, stacklevel=2)
+            self._backend.close()
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else "running" if self._running else "idle"
         return f"<Loop {state} backend={self._backend.name} timers={self._wheel.pending}>"
@@ -286,6 +360,23 @@ class Loop:
         if self._running:
             raise LoopRunningError("the loop is running already; a callback cannot run it again")
         self._running = True
+        self._thread = threading.get_ident()
+
+    def _admit(self, callback: Callback) -> Callback:
+        """Let a callback in by the slow way: check the call, and wrap the callback if it is to be measured."""
+        self._check()
+        return self._measured(callback)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise _closed()
+        if self._debug and self._running and threading.get_ident() != self._thread:
+            raise WrongThreadError("the loop runs in another thread: use call_soon_threadsafe")
+
+    def _measured(self, callback: Callback) -> Callback:
+        if not callable(callback):
+            raise TypeError(f"the callback must be callable, not {callback!r}")
+        return callback if self._monitor is None else self._monitor.callback(callback)
 
     def _iterate(self, timeout_ns: int) -> None:
         wheel = self._wheel
@@ -298,12 +389,14 @@ class Loop:
             self._run_posted()
         # 3. timers
         if wheel.pending:
-            wheel.fire_due(self.clock(), self._report)
+            self._fired += wheel.fire_due(self.clock(), self._report)
         # 4. wait, 5. dispatch
         called = self._backend.poll(self._wait_ns(timeout_ns), self._watchers)
+        self._iterations += 1
+        self._events += called
         # 6. timers again
         if wheel.pending:
-            wheel.fire_due(self.clock(), self._report)
+            self._fired += wheel.fire_due(self.clock(), self._report)
         # 7. sweep
         if self._watchers.retired:
             self._watchers.sweep()
@@ -346,12 +439,6 @@ class Loop:
 def log_exception(error: Exception, owner: object) -> None:
     """Log the exception of a callback, with its traceback, to ``nimloop.core``: the default handler."""
     _log.error("callback of %r failed", owner, exc_info=error)
-
-
-def _checked(callback: Callback) -> Callback:
-    if not callable(callback):
-        raise TypeError(f"the callback must be callable, not {callback!r}")
-    return callback
 
 
 def _closed() -> LoopClosedError:

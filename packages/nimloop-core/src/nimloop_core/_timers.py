@@ -19,8 +19,8 @@ Ticks that differ above the fourth digit (more than 49 days away) wait in one mo
 
 A slot is a ``dict`` used as an ordered set: adding, removing and taking the lot are each one operation in C, and a
 cancelled timer leaves nothing behind. A timer can be added to a slot directly only after the slot above was emptied
-into it, so the order in a slot is the order of arming, and equal deadlines stay first come, first served. A bit may outlive the last timer of its slot; it is cleared when the wheel
-gets there, at the price of one wake-up for nothing.
+into it, so the order in a slot is the order of arming, and equal deadlines stay first come, first served. A bit may
+outlive the last timer of its slot; it is cleared when the wheel gets there, at the price of one wake-up for nothing.
 
 Due timers are taken out before the first of them runs, so a callback may add, cancel and re-arm as it likes.
 """
@@ -92,6 +92,11 @@ class Timer:
         """When the timer fires next, in seconds on the scale of `Loop.time`; None when it is not active."""
         return self._deadline_ns / 1e9 if self._state <= _DUE else None
 
+    @property
+    def deadline_ns(self) -> int:
+        """The same in nanoseconds; of no meaning when the timer is not active."""
+        return self._deadline_ns
+
     def cancel(self) -> None:
         """Make sure the timer never fires (again), and release its callback at once; harmless when repeated."""
         self._leave()
@@ -112,6 +117,11 @@ class Timer:
             raise LoopClosedError("the loop of this timer is closed")
         self._leave()
         wheel.arm(self, wheel.clock() + delay_ns)
+
+    def rearm_at(self, deadline_ns: int) -> None:
+        """Fire at a time on the loop's clock instead. For those in this package who know that it can be armed."""
+        self._leave()
+        self._wheel.arm(self, deadline_ns)
 
     def pause(self) -> None:
         """Stop the clock of this timer; `resume` goes on with what was left. No effect unless active."""

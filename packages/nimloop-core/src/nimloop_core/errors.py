@@ -3,6 +3,7 @@
 NimloopError
 ├── LoopClosedError (RuntimeError)      the loop was closed before the call
 ├── LoopRunningError (RuntimeError)     not possible while the loop runs, or not from inside it
+├── WrongThreadError (RuntimeError)     a call that only the loop's own thread may make (development mode)
 ├── DelayError (ValueError)             a delay or interval that is negative, NaN or infinite
 ├── TimerCancelledError (RuntimeError)  a cancelled timer was asked to go on
 ├── BackendUnavailableError (ValueError)  no such backend on this system
@@ -26,6 +27,13 @@ class LoopClosedError(NimloopError, RuntimeError):
 
 class LoopRunningError(NimloopError, RuntimeError):
     """The call is not possible while the loop is running."""
+
+
+class WrongThreadError(NimloopError, RuntimeError):
+    """Another thread than the one that runs the loop made a call; use `call_soon_threadsafe`.
+
+    Raised in development mode only. Without it, such a call may corrupt the loop.
+    """
 
 
 class DelayError(NimloopError, ValueError):

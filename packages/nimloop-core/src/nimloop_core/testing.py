@@ -101,6 +101,10 @@ class FakeBackend:
         interest = self.interest.get(fd, 0)
         return events & (interest | ERROR | HUP) if interest else 0
 
+    def fileno(self) -> int:
+        """Return −1: there is nothing that another loop could wait for."""
+        return -1
+
     def close(self) -> None:
         """Forget everything."""
         self.interest.clear()

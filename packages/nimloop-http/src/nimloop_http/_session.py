@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nimloop_http._headers import Headers
     from nimloop_http.server import HttpServer
 
-_REQUESTS_PER_TURN: Final = 64  # then the other connections are served first
+_PER_TURN: Final = 64  # requests, or pieces of a body; then the other connections are served first
 
 _SERVING: Final = 0
 _LAST: Final = 1
@@ -109,18 +109,23 @@ class HttpSession:
         if self._state != _ENDED:
             self._set_deadline()
 
+    def _end_turn(self) -> None:
+        self._block()
+        self._turn_over = True
+        self.connection.loop.call_soon(self._on_turn)
+
     def _on_turn(self) -> None:
         self._turn_over = False
         self._advance()
 
     def _handle_requests(self) -> None:
         if self._blocked:
-            if self._has_to_wait():
+            if self._receiving is None and self._has_to_wait():
                 return
             self._blocked = False
             self.connection.resume_reading()
         parser = self._parser
-        turn = _REQUESTS_PER_TURN
+        turn = _PER_TURN
         while True:
             event = parser.next_event()
             if event is None:
@@ -136,9 +141,7 @@ class HttpSession:
                     return
                 turn -= 1
                 if turn == 0:
-                    self._block()
-                    self._turn_over = True
-                    self.connection.loop.call_soon(self._on_turn)
+                    self._end_turn()
                     return
             elif isinstance(event, Body):
                 if not self._body:
@@ -148,6 +151,10 @@ class HttpSession:
                     if type(self._body) is bytes:
                         self._body = bytearray(self._body)
                     self._body += event.data
+                turn -= 1
+                if turn == 0:
+                    self._end_turn()
+                    return
             else:
                 self._trailers = event.headers
 
@@ -157,9 +164,8 @@ class HttpSession:
         return len(self._open) >= self._server.limits.pipeline or connection.write_buffer_size > connection.high_water
 
     def _block(self) -> None:
-        if not self._blocked:
-            self._blocked = True
-            self.connection.pause_reading()
+        self._blocked = True
+        self.connection.pause_reading()
 
     def _begin(self, head: Head) -> None:
         response = HttpResponse(self, head)
@@ -190,10 +196,11 @@ class HttpSession:
             server.on_request(request, response)
         except Exception as error:
             self.connection.loop.exception_handler(error, request)
+            if response.done or response.closed:
+                return
             if response.sent:
-                if not response.done:
-                    self.break_off()  # the client must not take it for complete
-            elif not response.closed:
+                self.break_off()  # the client must not take it for complete
+            else:
                 response.replace_by_error(500, close=False)
 
     def _refuse(self, error: ProtocolError) -> None:
@@ -218,13 +225,13 @@ class HttpSession:
         if self._receiving is not None:
             self._open.remove(self._receiving)
             self._receiving = None
+            self._body = b""
         if self._state == _SERVING:
             self._state = _LAST
-        if not self._open:
-            if self._state == _LAST:
-                self._end(linger=0)
-        else:
+        if self._open:
             self._set_deadline()  # no longer for the body
+        else:
+            self._end(linger=0)
 
     # From answers to bytes ------------------------------------------------------------------------------------
 
@@ -241,6 +248,7 @@ class HttpSession:
             later = queue.pop()
             if later is self._receiving:
                 self._receiving = None
+                self._body = b""
             later.lost()
 
     def make_room(self, size: int) -> None:
@@ -341,12 +349,9 @@ class HttpSession:
                 self._end(linger=None)
 
     def _end(self, linger: float | None) -> None:
-        """Close the connection after what is queued; requests that were not answered are lost."""
+        """Close the connection after what is queued."""
         self._state = _ENDED
-        self._receiving = None
         self._timer.cancel()
-        while self._open:
-            self._open.popleft().lost()
         if linger == 0:
             self.connection.linger = self._server.timeouts.write  # while the client takes what is queued
         self.connection.close_after_drain(linger)
@@ -357,7 +362,7 @@ class HttpSession:
         self._timer.cancel()
         self._server.forget(self)
         while self._open:
-            self._open.popleft().lost()
+            self._open.popleft().lost(from_loop=True)
 
     # Deadlines ------------------------------------------------------------------------------------------------
 
@@ -367,7 +372,7 @@ class HttpSession:
         An absolute time, set when the wait for it begins: a byte now and then does not extend it.
         """
         server = self._server
-        if self._receiving is not None and not self._blocked:
+        if self._receiving is not None:
             waiting_for = _FOR_BODY
             wait_ns = server.body_ns
         elif self._open or self._blocked:

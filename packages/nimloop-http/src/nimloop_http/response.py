@@ -259,9 +259,7 @@ class HttpResponse:
     def end_stream(self) -> None:
         """Called by the stream: nothing more follows."""
         self._state = DONE
-        if self._stream is not None:
-            self._stream.forget()
-            self._stream = None
+        self._stream = None
         self._channel.finish(self)
 
     def drained(self) -> None:
@@ -269,29 +267,36 @@ class HttpResponse:
         if self._stream is not None:
             self._stream.drained()
 
-    def lost(self) -> None:
-        """Called by the session: the client has gone."""
+    def lost(self, *, from_loop: bool = False) -> None:
+        """Called by the session: the client has gone.
+
+        Called from the loop, `on_close` follows at once: a timer that it cancels must not come in between. Elsewhere
+        some handler is at work, and it has to wait.
+        """
         self.closed = True
         for item in self.held:
             if isinstance(item, tuple):
                 os.close(item[0])
         self.held.clear()
         if self._state != DONE:
-            self._tell(self.on_close)
+            self._tell(self.on_close, from_loop=from_loop)
             if self._stream is not None:
-                self._tell(self._stream.on_close)
+                self._tell(self._stream.on_close, from_loop=from_loop)
                 self._stream.forget()
                 self._stream = None
         self.on_close = self.on_done = None
 
-    def _tell(self, callback: Callable[[], object] | None) -> None:
-        loop = self._channel.connection.loop
+    def _tell(self, callback: Callable[[], object] | None, *, from_loop: bool) -> None:
         if callback is None:
             return
-        if loop.closed:
-            callback()  # nobody is left to call it later
-        else:
+        loop = self._channel.connection.loop
+        if not from_loop:
             loop.call_soon(callback)
+            return
+        try:
+            callback()
+        except Exception as error:
+            loop.exception_handler(error, self)
 
     def _need_fresh(self) -> None:
         if self._state != FRESH:
@@ -393,6 +398,7 @@ class ResponseStream:
             raise ContentLengthError(f"{self._left} bytes less than the promised length")
         if self._chunked:
             self._channel.write(self._response, b"0\r\n\r\n")
+        self.forget()
         self._response.end_stream()
 
     def drained(self) -> None:
@@ -403,7 +409,7 @@ class ResponseStream:
                 self.on_drain()
 
     def forget(self) -> None:
-        """Called by the response: there is nothing more to call back for."""
+        """There is nothing more to call back for."""
         self.on_drain = self.on_close = None  # these often lead back here: a cycle
 
     def _need_open(self) -> None:

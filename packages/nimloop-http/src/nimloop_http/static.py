@@ -21,7 +21,8 @@ from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
 _READ_BYTES: Final = 32768  # a smaller file is sent together with its head, which is cheaper than sendfile
-# That a name leads to nothing. ENXIO: to a Unix socket, or a device that is not there; EILSEQ, EINVAL: impossible here.
+# That a name leads to nothing that could be read. ENXIO, EOPNOTSUPP: to a Unix socket, or a device that is not there;
+# EILSEQ, EINVAL: no name on this file system.
 _ABSENT: Final = frozenset(
     {
         errno.EILSEQ,
@@ -32,6 +33,7 @@ _ABSENT: Final = frozenset(
         errno.ENOENT,
         errno.ENOTDIR,
         errno.ENXIO,
+        errno.EOPNOTSUPP,
     }
 )
 # RFC 9110 §12.4.2: weight = OWS ";" OWS "q=" qvalue

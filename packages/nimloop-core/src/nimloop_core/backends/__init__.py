@@ -19,6 +19,8 @@ The contract
     younger than the batch. A watcher's exception goes to ``table.on_error`` and the batch goes on. A BaseException
     ends the batch, and what it held is reported by the next one, edges too. Returns how many were called; being
     woken up is not an event.
+``fileno()``
+    A descriptor that becomes readable when ``poll`` would have something to report, −1 where there is none.
 ``close()``
     Gives back the backend's own descriptors, and no others.
 
@@ -33,6 +35,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -48,22 +51,36 @@ def _epoll() -> Backend:
     return EpollBackend()
 
 
+def _kqueue() -> Backend:
+    from nimloop_core.backends.kqueue import KqueueBackend
+
+    return KqueueBackend()
+
+
+def _iocp() -> Backend:
+    from nimloop_core.backends.iocp import IocpBackend
+
+    return IocpBackend()
+
+
 def _poll() -> Backend:
     from nimloop_core.backends.poll import PollBackend
 
     return PollBackend()
 
 
-# Best first.
-_FACTORIES: Final[dict[str, tuple[str, Callable[[], Backend]]]] = {
-    "epoll": ("epoll", _epoll),
-    "poll": ("poll", _poll),
+# Whether this system has it, and what makes one; the best first.
+_FACTORIES: Final[dict[str, tuple[Callable[[], bool], Callable[[], Backend]]]] = {
+    "epoll": (lambda: hasattr(select, "epoll"), _epoll),
+    "kqueue": (lambda: hasattr(select, "kqueue"), _kqueue),
+    "iocp": (lambda: sys.platform == "win32", _iocp),
+    "poll": (lambda: hasattr(select, "poll"), _poll),
 }
 
 
 def available() -> list[str]:
     """Return the names of the backends that this system has, the best one first."""
-    return [name for name, (function, _) in _FACTORIES.items() if hasattr(select, function)]
+    return [name for name, (exists, _) in _FACTORIES.items() if exists()]
 
 
 def create(name: str | None = None) -> Backend:

@@ -125,6 +125,10 @@ class EpollBackend:
                 except OSError:
                     pass  # closed before
 
+    def fileno(self) -> int:
+        """Return the descriptor that another loop can wait for."""
+        return self._epoll.fileno()
+
     def close(self) -> None:
         """Close the epoll instance and the eventfd."""
         if not self._epoll.closed:

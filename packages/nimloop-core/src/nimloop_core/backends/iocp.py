@@ -231,6 +231,10 @@ class IocpBackend:
                 break
         return self._dispatch(ready, table) if ready else 0
 
+    def fileno(self) -> int:
+        """Return −1: there is nothing that another loop could wait for."""
+        return -1
+
     def close(self) -> None:
         """Cancel all polls, wait until the kernel is done with their records, close the port."""
         if self._closed:

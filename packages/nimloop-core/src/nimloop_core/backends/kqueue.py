@@ -90,6 +90,9 @@ class Kqueue(Protocol):
     def control(self, changes: Iterable[Kevent] | None, max_events: int, timeout: float | None, /) -> Sequence[Kevent]:
         """Make the changes, then fetch events, as kevent(2) does."""
 
+    def fileno(self) -> int:
+        """Return the queue's own descriptor."""
+
     def close(self) -> None:
         """Close the queue."""
 
@@ -201,6 +204,10 @@ class KqueueBackend:
         elif len(batch) * 8 < self._capacity:
             self._capacity = max(self._capacity // 2, _MIN_EVENTS)
         return called
+
+    def fileno(self) -> int:
+        """Return the descriptor that another loop can wait for."""
+        return self._kqueue.fileno()
 
     def close(self) -> None:
         """Close the queue and both ends of the pipe."""

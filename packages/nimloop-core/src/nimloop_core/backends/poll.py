@@ -86,6 +86,10 @@ class PollBackend:
                 table.on_error(error, watcher)
         return called
 
+    def fileno(self) -> int:
+        """Return −1: there is nothing that another loop could wait for."""
+        return -1
+
     def close(self) -> None:
         """Close both ends of the pipe."""
         if not self._closed:

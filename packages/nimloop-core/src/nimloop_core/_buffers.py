@@ -1,0 +1,52 @@
+"""Buffers that are lent out and come back: each has one owner at a time.
+
+A pool keeps at most `limit` buffers that nobody uses; more are given back to the system. A buffer that comes back
+twice, or from elsewhere, would end up with two owners who see each other's bytes, so it is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+
+@final
+class BufferPool:
+    """Writable buffers of one size, for reading into."""
+
+    __slots__ = ("_free", "_lent", "limit", "size")
+
+    def __init__(self, size: int = 65536, limit: int = 64) -> None:
+        if size <= 0 or limit < 0:
+            raise ValueError(f"a pool needs a positive size and no negative limit, not {size} and {limit}")
+        self.size: Final = size
+        """Bytes of each buffer."""
+        self.limit: Final = limit
+        """How many unused ones are kept."""
+        self._free: list[bytearray] = []
+        self._lent: set[int] = set()
+
+    def acquire(self) -> bytearray:
+        """Return a buffer that is the caller's until `release`; its content is whatever was in it."""
+        buffer = self._free.pop() if self._free else bytearray(self.size)
+        self._lent.add(id(buffer))
+        return buffer
+
+    def release(self, buffer: bytearray) -> None:
+        """Give a buffer back. Raises ValueError for one that is not lent out, and for one whose size was changed."""
+        if id(buffer) not in self._lent:
+            raise ValueError("the buffer was not lent by this pool, or was given back before")
+        if len(buffer) != self.size:
+            raise ValueError(f"the buffer has {len(buffer)} bytes now instead of {self.size}")
+        self._lent.discard(id(buffer))
+        if len(self._free) < self.limit:
+            self._free.append(buffer)
+
+    @property
+    def lent(self) -> int:
+        """How many buffers are out."""
+        return len(self._lent)
+
+    @property
+    def free(self) -> int:
+        """How many buffers wait to be used again."""
+        return len(self._free)

@@ -85,10 +85,10 @@ def python_peer(program: str, *arguments: str) -> Callable[[Path], list[str]]:
 def cannot(why: str) -> Callable[[Path], list[str]]:
     """The command of a server that is known to be unable to do this work."""
 
-    def refuse(_: Path) -> list[str]:
+    def skip(_: Path) -> list[str]:
         raise Skipped(why)
 
-    return refuse
+    return skip
 
 
 def c_program(source: str) -> Callable[[Path], list[str]]:
@@ -110,7 +110,7 @@ def c_program(source: str) -> Callable[[Path], list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every benchmark can be told."""
+    """What every benchmark of servers can be told."""
 
     rounds: int
     seconds: int
@@ -128,13 +128,13 @@ class Options:
             seconds=1 if given.quick else given.seconds,
             warm_up=0 if given.quick else WARM_UP_SECONDS,
             connections=given.connections,
-            only=_names(given.only),
-            require=_names(given.require),
+            only=names(given.only),
+            require=names(given.require),
             json=given.json,
         )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -145,16 +145,22 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def arguments(description: str | None) -> argparse.ArgumentParser:
+def common_arguments(description: str | None) -> argparse.ArgumentParser:
     """The options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=positive, default=5, help="visits to each server (default 5)")
-    parser.add_argument("--seconds", type=positive, default=3, help="length of a visit (default 3)")
-    parser.add_argument("--connections", type=positive, default=64, help="kept open at once (default 64)")
-    parser.add_argument("--only", default="", metavar="NAME,…", help="these servers, not all")
+    parser.add_argument("--rounds", type=positive, default=5, help="visits to each contender (default 5)")
+    parser.add_argument("--only", default="", metavar="NAME,…", help="these contenders, not all")
     parser.add_argument("--require", default="", metavar="NAME,…", help="fail when one of these is not measured")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured there as well")
-    parser.add_argument("--quick", action="store_true", help="one visit of a second: does it work at all?")
+    parser.add_argument("--quick", action="store_true", help="one short visit: does it work at all?")
+    return parser
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The options of all benchmarks of servers."""
+    parser = common_arguments(description)
+    parser.add_argument("--seconds", type=positive, default=3, help="length of a visit (default 3)")
+    parser.add_argument("--connections", type=positive, default=64, help="kept open at once (default 64)")
     return parser
 
 
@@ -183,13 +189,13 @@ class _Running:
 def run(benchmark: str, contenders: Sequence[Contender], workload: Workload, options: Options) -> int:
     """Measure, report, and return the exit status: 0, or 1 when anything was wrong, or 2 for a wrong call."""
     if sys.platform != "linux":
-        return _refuse("this needs Linux: CPU time is read from /proc and cores are pinned")
+        return refuse("this needs Linux: CPU time is read from /proc and cores are pinned")
     unknown = {*options.only, *options.require} - {contender.name for contender in contenders}
     if unknown:
         known = ", ".join(contender.name for contender in contenders)
-        return _refuse(f"no such server: {', '.join(sorted(unknown))}; there are {known}")
+        return refuse(f"no such server: {', '.join(sorted(unknown))}; there are {known}")
     if (missing := workload.missing()) is not None:
-        return _refuse(missing)
+        return refuse(missing)
     cores = sorted(os.sched_getaffinity(0))
     server_core, client_core = cores[0], cores[1 % len(cores)]
     if server_core == client_core:
@@ -225,7 +231,7 @@ def _measure(contenders: Sequence[Contender], workload: Workload, options: Optio
     running: list[_Running] = []
     active: list[_Running] = []
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _end_on_signal))
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, end_on_signal))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nimloop-bench-")))
         stack.callback(_end_all, running)
         for contender in contenders:
@@ -241,12 +247,12 @@ def _measure(contenders: Sequence[Contender], workload: Workload, options: Optio
                 active.append(each)
                 report.builds[contender.name] = each.process.build
         if options.warm_up:
-            _progress("warm-up")
+            progress("warm-up")
             _visit_all(active, workload, options.warm_up, report, keep=False)
         for turn in range(options.rounds):
-            _progress(f"round {turn + 1} of {options.rounds}")
+            progress(f"round {turn + 1} of {options.rounds}")
             _visit_all(active, workload, options.seconds, report, keep=True)
-        _progress("")
+        progress("")
     report.results = {each.contender.name: each.result for each in active}
 
 
@@ -297,18 +303,20 @@ def _fail(name: str, why: Exception, report: Report) -> None:
     print(f"FAILED {name}: {why}", file=sys.stderr)
 
 
-def _refuse(why: str) -> int:
+def refuse(why: str) -> int:
+    """Say why not, and return the exit status for it."""
     print(why, file=sys.stderr)
     return 2
 
 
-def _progress(text: str) -> None:
+def progress(text: str) -> None:
     """One line that overwrites itself, for people only."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _end_on_signal(number: int, _: FrameType | None) -> NoReturn:
+def end_on_signal(number: int, _: FrameType | None) -> NoReturn:
+    """Let SIGTERM clean up like Ctrl+C."""
     # As an exception, so that the servers are ended on the way out.
     raise SystemExit(128 + number)
 

@@ -1,4 +1,4 @@
-"""Servers as child processes: started on a core of their own, accounted from /proc, always ended."""
+"""What is measured, as child processes: started on a core of their own, accounted from /proc, always ended."""
 
 import ctypes
 import os
@@ -28,7 +28,7 @@ class Skipped(Exception):
 
 
 class ServerFailed(Exception):
-    """The server did not start, or died."""
+    """The server did not start, or died, or had no result to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def cpu_of(pids: Iterable[int]) -> dict[int, Cpu]:
 
 
 class Process:
-    """A server that runs; `port` and `build` are what it said of itself when it started."""
+    """A program from `peers/` that runs; `port` and `build` are what it said of itself when it started."""
 
     def __init__(self, command: Sequence[str], core: int) -> None:
         self.port = 0
@@ -111,13 +111,23 @@ class Process:
 
     def wait_port(self) -> None:
         """Take in what the server says until it names its port; raises Skipped or ServerFailed."""
-        deadline = time.monotonic() + START_SECONDS
-        while not self.port:
-            line = self._line(deadline)
+        self.port = int(self._until("port", START_SECONDS))
+
+    def wait_result(self, seconds: float) -> str:
+        """Take in what the program says until it tells its result, and return that; raises Skipped or ServerFailed."""
+        return self._until("result", seconds)
+
+    def _until(self, last: str, seconds: float) -> str:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._line(deadline)
+            except TimeoutError:
+                raise ServerFailed(f"no {last} within {seconds:.0f} s{self.complaints()}") from None
             word, _, rest = line.partition(" ")
-            if word == "port":
-                self.port = int(rest)
-            elif word == "build":
+            if word == last:
+                return rest
+            if word == "build":
                 self.build.append(rest)
             elif word == "skip":
                 raise Skipped(rest)
@@ -129,7 +139,7 @@ class Process:
             selector.register(out, selectors.EVENT_READ)
             while b"\n" not in self._said:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise ServerFailed(f"no port within {START_SECONDS:.0f} s{self.complaints()}")
+                    raise TimeoutError
                 # Not out.readline(): its buffer would hide from the selector what has already come.
                 data = os.read(out.fileno(), 4096)
                 if not data:

@@ -100,7 +100,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Names to the left, figures to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
@@ -164,7 +164,7 @@ class Report:
                     f"{result.spread(Visit.rate).median:.0f}",
                 ]
             )
-        return _columns(rows)
+        return columns(rows)
 
     def as_json(self) -> str:
         """All of it, every visit included."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import select
+import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +18,9 @@ import pytest
 from hypothesis import Phase, settings
 
 from nimloop_core import Loop, backends
-from nimloop_core.backends.iocp import IocpBackend
 from nimloop_core.testing import FakeBackend, FakeClock
-from tests.core import iocp_model, kqueue_standin
+from tests.core import stand_ins
+from tests.core.iocp_model import ModelPort
 
 # CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
 # Explaining a failure traces every line and can take longer than pytest.toml allows; shrinking is what helps.
@@ -29,8 +29,8 @@ settings.register_profile("nimloop", deadline=None, derandomize=True, phases=QUI
 settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nimloop"))
 
-# A backend joins the conformance suite by its name here; where the system lacks it, its tests are skipped.
-NATIVE = ["epoll", "kqueue", "iocp", "poll"]
+MakePipe = Callable[[], tuple[int, int]]
+MakePair = Callable[[], tuple[socket.socket, socket.socket]]
 
 
 @pytest.fixture(autouse=True)
@@ -89,25 +89,28 @@ def errors(loop: Loop) -> list[tuple[Exception, object]]:
     return told
 
 
-def stand_in(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put what this system lacks under a backend, where there is something to put."""
-    if name == "kqueue" and kqueue_standin.AVAILABLE:
-        monkeypatch.setattr(select, "kqueue", kqueue_standin.kqueue, raising=False)
-        monkeypatch.setattr(select, "kevent", kqueue_standin.kevent, raising=False)
-    elif name == "iocp" and hasattr(select, "POLLRDHUP"):
-        factory = (lambda: True, lambda: IocpBackend(iocp_model.ModelPort(only_sockets=False)))
-        monkeypatch.setitem(vars(backends)["_FACTORIES"], "iocp", factory)
-
-
-@pytest.fixture(params=NATIVE)
-def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=stand_ins.NAMES)
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Name each backend, with a kernel or a stand-in for one under it."""
     name = str(request.param)
+    if not stand_ins.exists(name):
+        pytest.skip(f"no {name} on this system, and nothing to stand in for it")
+    ports: list[ModelPort] = []
     if name not in backends.available():
-        stand_in(name, monkeypatch)
-    if name not in backends.available():
-        pytest.skip(f"no {name} on this system")
-    return name
+        factory = (lambda: True, lambda: stand_ins.create(name, ports))
+        with monkeypatch.context() as patch:
+            patch.setitem(vars(backends)["_FACTORIES"], name, factory)
+            yield name
+    else:
+        yield name
+    assert [violation for port in ports for violation in port.violations] == []
+
+
+@pytest.fixture
+def pipes(native: str) -> None:
+    """Leave the test out where the system watches sockets only."""
+    if native in stand_ins.ONLY_SOCKETS:
+        pytest.skip(f"{native} watches sockets only, no pipes")
 
 
 @pytest.fixture
@@ -118,7 +121,7 @@ def real(native: str) -> Iterator[Loop]:
 
 
 @pytest.fixture
-def make_pipe() -> Iterator[Callable[[], tuple[int, int]]]:
+def make_pipe() -> Iterator[MakePipe]:
     """Open pipes, reading end first, both non-blocking; whatever the test has not closed is closed after it."""
     made: list[tuple[int, os.stat_result]] = []
 
@@ -139,7 +142,34 @@ def make_pipe() -> Iterator[Callable[[], tuple[int, int]]]:
 
 
 @pytest.fixture
-def make_pair() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
+def make_stream(native: str, make_pipe: MakePipe, make_pair: MakePair) -> MakePipe:
+    """Open pipes, or pairs of sockets by their numbers where only those can be watched; reading end first."""
+
+    def make() -> tuple[int, int]:
+        near, far = make_pair()
+        return near.fileno(), far.fileno()
+
+    return make if native in stand_ins.ONLY_SOCKETS else make_pipe
+
+
+@pytest.fixture
+def allow_descriptors() -> Iterator[Callable[[int], None]]:
+    """Raise the limit of descriptors for one test, or skip it where that is not allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def allow(needed: int) -> None:
+        needed += 256  # what is open already, and some more
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            pytest.skip(f"not enough descriptors allowed: {hard}, with {needed} needed")
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+    yield allow
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def make_pair() -> Iterator[MakePair]:
     """Open pairs of connected, non-blocking sockets, closed after the test."""
     made: list[socket.socket] = []
 

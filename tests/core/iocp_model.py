@@ -59,8 +59,7 @@ class _Pending:
 class ModelPort:
     """Stands in for `WindowsPort`."""
 
-    def __init__(self, *, only_sockets: bool = True) -> None:
-        self._only_sockets: Final = only_sockets
+    def __init__(self) -> None:
         self.violations: Final[list[str]] = []
         self.pending: Final[dict[int, _Pending]] = {}  # by the address of the record
         self.queue: Final[deque[int]] = deque()
@@ -100,7 +99,7 @@ class ModelPort:
             kind = os.fstat(fd).st_mode
         except OSError:
             raise OSError(errno.ENOTSOCK, "not open") from None
-        if self._only_sockets and not stat.S_ISSOCK(kind):
+        if not stat.S_ISSOCK(kind):
             raise OSError(errno.ENOTSOCK, "not a socket")
         return fd
 

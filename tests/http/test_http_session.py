@@ -1333,6 +1333,7 @@ def test_a_body_in_crumbs_takes_no_more_memory_than_its_size(site: Site) -> None
     client = site.dial()
     client.send(CHUNKED)
     client.send(b"2\r\nab\r\n" * 50_000)
+    site.until(lambda: site.server._sessions)
     (session,) = site.server._sessions
     site.until(lambda: len(session._body) == 100_000)
     assert isinstance(session._body, bytearray)

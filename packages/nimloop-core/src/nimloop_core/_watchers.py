@@ -118,17 +118,26 @@ class WatcherTable:
                 f"descriptor {fd} has a watcher already; unregister it (before closing the descriptor) or modify it"
             )
         edge = edge and self._backend.edge
-        if events:
-            self._backend.add(fd, events, edge=edge)
-        elif fd >= len(self.slots):
-            # A number out of thin air must not make the table as long as itself: the kernel has to know it.
-            self._backend.add(fd, READ, edge=False)
-            self._backend.remove(fd)
-        self._reserve(fd)
         watcher = Watcher(self, fd, events, callback, edge=edge)
-        self.generation += 1
-        watcher.generation = self.generation
-        self.slots[fd] = watcher
+        beyond = fd >= len(self.slots)
+        try:
+            # A number out of thin air must not make the table as long as itself: the backend has to know it first, and
+            # only the backend can tell, because a socket of Windows is nothing that os.fstat would find.
+            if events or beyond:
+                self._backend.add(fd, events or READ, edge=edge)
+            if beyond:
+                self._reserve(fd)
+                if not events:
+                    self._backend.remove(fd)
+            self.generation += 1
+            watcher.generation = self.generation
+            self.slots[fd] = watcher
+        except BaseException:
+            # An error, or Ctrl+C anywhere above: the backend must not report what has no place in the table.
+            if fd < len(self.slots):
+                self.slots[fd] = None
+            self._backend.remove(fd)
+            raise
         return watcher
 
     def modify(self, watcher: Watcher, events: int) -> None:
@@ -145,7 +154,11 @@ class WatcherTable:
         elif watcher.events:
             self._backend.modify(watcher.fd, events, edge=watcher.edge)
         else:
-            self._backend.add(watcher.fd, events, edge=watcher.edge)
+            try:
+                self._backend.add(watcher.fd, events, edge=watcher.edge)
+            except BaseException:
+                self._backend.remove(watcher.fd)
+                raise
         if watcher.events & ~events:
             # What this batch still holds may be the very event that is no longer wanted. Nothing else is lost: the
             # kernel reports what is ready again, levels by themselves and edges because of the modification.
@@ -156,10 +169,11 @@ class WatcherTable:
     def unregister(self, watcher: Watcher) -> None:
         """Take a watcher out of the table and retire it."""
         if self.find(watcher.fd) is watcher:
-            self.slots[watcher.fd] = None
-            self.retired.append(watcher)
+            # In this order, Ctrl+C leaves a watcher that can be unregistered again.
             if watcher.events:
                 self._backend.remove(watcher.fd)
+            self.slots[watcher.fd] = None
+            self.retired.append(watcher)
 
     def sweep(self) -> None:
         """Let go of the callbacks of retired watchers, once no event of the batch can need them."""

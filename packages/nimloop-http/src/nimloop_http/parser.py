@@ -217,12 +217,13 @@ class HttpParser:
                 self._blank_line = True
                 self._position = start + 2
                 return self.next_event()
-        end = data.find(b"\r\n\r\n", max(start, self._searched - 3))
+        searched = self._searched - 3
+        end = data.find(b"\r\n\r\n", searched if searched > start else start)
         if end < 0:
             self._check_incomplete_head(data, start)
             return None
         end += 4
-        text = str(data[start:end], "latin-1")
+        text = data[start:end].decode("latin-1")
         self._position = self._searched = end
         self._blank_line = False
         scan = scan_head(text, self.limits)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import select
-from typing import Final, final
+from typing import Final, Protocol, cast, final
 
 from nimloop_core._watchers import ERROR, HUP, READ, WRITE, Watcher, WatcherTable
 
@@ -47,6 +47,52 @@ def _mask(bits: int) -> int:
 _FROM_KERNEL: Final = {bits | rdhup: _mask(bits | rdhup) for bits in range(0x20) for rdhup in (0, _EPOLLRDHUP)}
 
 
+class Epoll(Protocol):
+    """What is used of `select.epoll`."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+
+    def register(self, fd: int, mask: int, /) -> None:
+        """Start to watch a descriptor."""
+
+    def modify(self, fd: int, mask: int, /) -> None:
+        """Change what is watched."""
+
+    def unregister(self, fd: int, /) -> None:
+        """Stop watching."""
+
+    def poll(self, timeout: float, max_events: int, /) -> list[tuple[int, int]]:
+        """Wait, then fetch events."""
+
+    def fileno(self) -> int:
+        """Return the instance's own descriptor."""
+
+    def close(self) -> None:
+        """Close the instance."""
+
+
+class EpollApi(Protocol):
+    """What is used of `select`."""
+
+    def epoll(self) -> Epoll:
+        """Open an instance."""
+
+
+class EventfdApi(Protocol):
+    """What is used of `os`."""
+
+    EFD_NONBLOCK: int
+    EFD_CLOEXEC: int
+
+    def eventfd(self, value: int, flags: int, /) -> int:
+        """Open a counter."""
+
+    def eventfd_write(self, fd: int, value: int, /) -> None:
+        """Add to the counter."""
+
+
 @final
 class EpollBackend:
     """Waits with epoll and is woken through an eventfd."""
@@ -55,9 +101,11 @@ class EpollBackend:
         self.name = "epoll"
         self.edge = True
         self._capacity = _MIN_EVENTS
-        self._epoll = select.epoll()
+        self._epoll = cast("EpollApi", select).epoll()
+        system = cast("EventfdApi", os)
+        self._write = system.eventfd_write
         try:
-            self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.wake_fd = system.eventfd(0, system.EFD_NONBLOCK | system.EFD_CLOEXEC)
         except OSError:
             self._epoll.close()
             raise
@@ -81,7 +129,7 @@ class EpollBackend:
     def wake(self) -> None:
         """End the wait, from any thread."""
         try:
-            os.eventfd_write(self.wake_fd, 1)
+            self._write(self.wake_fd, 1)
         except BlockingIOError:
             pass  # the counter is full after 2^64 wake-ups; the edge is there all the same
 

@@ -44,6 +44,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, cast, final
 
 from nimloop_core._watchers import ERROR, HUP, READ, WRITE, Watcher, WatcherTable
+from nimloop_core.backends import _pipe
 
 _MIN_EVENTS: Final = 64
 _MAX_EVENTS: Final = 4096
@@ -122,13 +123,11 @@ class KqueueBackend:
         self._closed = False
         self._kqueue = api.kqueue()
         try:
-            self.wake_fd, self._wake_end = os.pipe()
+            self.wake_fd, self._wake_end = _pipe.create()
         except OSError:
             self._kqueue.close()
             raise
         try:
-            os.set_blocking(self.wake_fd, False)
-            os.set_blocking(self._wake_end, False)
             self._submit([self._kevent(self.wake_fd, _FILTER_READ, _EV_ADD)])
         except OSError:
             self.close()
@@ -146,20 +145,19 @@ class KqueueBackend:
 
     def remove(self, fd: int) -> None:
         """Stop watching."""
-        known = self._known.pop(fd, 0)
-        self._refused.pop(fd, None)
+        known = self._known.get(fd, 0)
         changes = [self._kevent(fd, which, _EV_DELETE) for bit, which in _FILTERS if known & bit]
         try:
             self._submit(changes)
         except OSError:
             self._take_back(changes)  # closed before, as a rule; else the first error must not shield the second filter
+        # Last, so that whoever was interrupted by Ctrl+C can remove it again.
+        self._known.pop(fd, None)
+        self._refused.pop(fd, None)
 
     def wake(self) -> None:
         """End the wait, from any thread."""
-        try:
-            os.write(self._wake_end, b"\0")
-        except BlockingIOError:
-            pass  # full of wake-ups: one is enough
+        _pipe.ring(self._wake_end)
 
     def poll(self, timeout_ns: int, table: WatcherTable) -> int:
         """Wait, then call the live watchers of the batch."""
@@ -186,7 +184,7 @@ class KqueueBackend:
                 fd = event.ident
                 ready[fd] = ready.get(fd, 0) | bits
             if self.wake_fd in ready:
-                self._drain()
+                _pipe.drain(self.wake_fd)
             for fd, bits in ready.items():
                 watcher = slots[fd]
                 if watcher is None or watcher.generation > youngest:
@@ -238,13 +236,13 @@ class KqueueBackend:
         # What is new comes first: where it fails, nothing has been taken away.
         try:
             self._submit(new + rest)
+            self._known[fd] = wanted
         except BrokenPipeError:
             self._change_singly(fd, wanted, new, rest)
             return
-        except OSError:
+        except BaseException:
             self._take_back(new)
             raise
-        self._known[fd] = wanted
         self._refused.pop(fd, None)
 
     def _change_singly(self, fd: int, wanted: int, new: list[Kevent], rest: list[Kevent]) -> None:
@@ -257,7 +255,7 @@ class KqueueBackend:
                 refused |= READ if change.filter == _FILTER_READ else WRITE
             except FileNotFoundError:
                 pass
-            except OSError:
+            except BaseException:
                 self._take_back(new)
                 raise
         self._known[fd] = wanted & ~refused
@@ -299,10 +297,3 @@ class KqueueBackend:
                     self.modify(fd, watcher.events, edge=True)
                 except OSError:
                     pass  # closed before
-
-    def _drain(self) -> None:
-        try:
-            while len(os.read(self.wake_fd, 4096)) == 4096:
-                pass
-        except BlockingIOError:
-            pass

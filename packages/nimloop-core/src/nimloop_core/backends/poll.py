@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import select
-from typing import Final, final
+from typing import Final, Protocol, cast, final
 
 from nimloop_core._watchers import ERROR, HUP, READ, WRITE, WatcherTable
+from nimloop_core.backends import _pipe
 
 _POLLIN: Final = 0x001
 _POLLOUT: Final = 0x004
@@ -22,6 +23,29 @@ _POLLRDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)  # Linux only
 _TO_KERNEL: Final = (0, _POLLIN | _POLLRDHUP, _POLLOUT, _POLLIN | _POLLRDHUP | _POLLOUT)
 
 
+class Poll(Protocol):
+    """What is used of what `select.poll` returns."""
+
+    def register(self, fd: int, mask: int, /) -> None:
+        """Start to watch a descriptor, or change what is watched."""
+
+    def modify(self, fd: int, mask: int, /) -> None:
+        """Change what is watched."""
+
+    def unregister(self, fd: int, /) -> None:
+        """Stop watching."""
+
+    def poll(self, timeout_ms: int | None, /) -> list[tuple[int, int]]:
+        """Wait, then fetch events."""
+
+
+class PollApi(Protocol):
+    """What is used of `select`."""
+
+    def poll(self) -> Poll:
+        """Make an empty set of descriptors."""
+
+
 @final
 class PollBackend:
     """Waits with poll and is woken through a pipe."""
@@ -29,10 +53,8 @@ class PollBackend:
     def __init__(self) -> None:
         self.name = "poll"
         self.edge = False
-        self._poll = select.poll()
-        self.wake_fd, self._wake_end = os.pipe()
-        os.set_blocking(self.wake_fd, False)
-        os.set_blocking(self._wake_end, False)
+        self._poll = cast("PollApi", select).poll()
+        self.wake_fd, self._wake_end = _pipe.create()
         self._poll.register(self.wake_fd, _POLLIN)
         self._closed = False
 
@@ -57,10 +79,7 @@ class PollBackend:
 
     def wake(self) -> None:
         """End the wait, from any thread."""
-        try:
-            os.write(self._wake_end, b"\0")
-        except BlockingIOError:
-            pass  # full of wake-ups: one is enough
+        _pipe.ring(self._wake_end)
 
     def poll(self, timeout_ns: int, table: WatcherTable) -> int:
         """Wait, then call the live watchers of the batch."""
@@ -70,7 +89,7 @@ class PollBackend:
         called = 0
         for fd, bits in batch:
             if fd == self.wake_fd:
-                self._drain()
+                _pipe.drain(self.wake_fd)
                 continue
             watcher = slots[fd]
             if watcher is None or watcher.generation > youngest:
@@ -96,13 +115,6 @@ class PollBackend:
             self._closed = True
             os.close(self.wake_fd)
             os.close(self._wake_end)
-
-    def _drain(self) -> None:
-        try:
-            while len(os.read(self.wake_fd, 4096)) == 4096:
-                pass
-        except BlockingIOError:
-            pass
 
 
 def _mask(bits: int) -> int:

@@ -58,7 +58,9 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f}-{self.greatest:.2f})"
+        # Three significant figures are more than a shared machine can promise.
+        digits = 2 if self.median < 10 else 1 if self.median < 100 else 0
+        return f"{self.median:.{digits}f} ({self.least:.{digits}f}-{self.greatest:.{digits}f})"
 
 
 @dataclass(slots=True)
@@ -189,6 +191,104 @@ class Report:
             "client_core": self.cores[1],
             "builds": self.builds,
             "servers": servers,
+            "skipped": self.skipped,
+            "failed": self.failed,
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+_Visits = list[dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One column: the key under which programs tell their figure, and its title with the unit."""
+
+    key: str
+    title: str
+
+    def figures(self, visits: _Visits) -> Spread | None:
+        """Over all visits; None where the contender does not have this figure."""
+        values = [visit[self.key] for visit in visits if self.key in visit]
+        return Spread.of(values) if values else None
+
+    def ratios(self, visits: _Visits, others: _Visits) -> Spread | None:
+        """Against another contender or another case, round by round."""
+        pairs = zip(visits, others, strict=False)  # one of them may have failed on the way
+        values = [own[self.key] / other[self.key] for own, other in pairs if self.key in own and other.get(self.key)]
+        return Spread.of(values) if values else None
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One run of one benchmark of loops: several cases, and several figures of each contender in each."""
+
+    benchmark: str
+    about: str
+    core: int
+    measures: Sequence[Measure]
+    # The contender that the others are divided by.
+    reference: str
+    # Cases divided by other cases: what growth costs.
+    growth: Sequence[tuple[str, str]] = ()
+    builds: dict[str, list[str]] = field(default_factory=dict)
+    # By case, then by contender, one mapping for each round.
+    results: dict[str, dict[str, _Visits]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=environment)
+
+    def text(self) -> str:
+        """The tables, with all that is needed to judge them."""
+        lines = [f"{self.benchmark}: {self.about}", f"everything on core {self.core}"]
+        lines += [f"{key}: {text}" for key, text in self.facts.items()]
+        lines += ["", *(f"{name}: {line}" for name, build in self.builds.items() for line in build)]
+        for case, contenders in self.results.items():
+            lines += self._table(f"{case}, median (least-greatest)", contenders, None)
+            if self.reference in contenders:
+                reference = contenders[self.reference]
+                others = {name: visits for name, visits in contenders.items() if name != self.reference}
+                lines += self._table(f"{case}, x {self.reference}", others, dict.fromkeys(others, reference))
+        for later, earlier in self.growth:
+            before = self.results.get(earlier, {})
+            both = {name: visits for name, visits in self.results.get(later, {}).items() if name in before}
+            lines += self._table(f"{later} x {earlier}", both, before)
+        lines += ["", *(f"skipped {name}: {why}" for name, why in self.skipped.items())]
+        lines += [f"FAILED {name}: {why}" for name, why in self.failed.items()]
+        return "\n".join(lines).rstrip()
+
+    def _table(self, title: str, contenders: dict[str, _Visits], against: dict[str, _Visits] | None) -> list[str]:
+        if not contenders:
+            return []
+        rows = [["loop", *(measure.title for measure in self.measures)]]
+        for name, visits in contenders.items():
+            spreads = [
+                measure.figures(visits) if against is None else measure.ratios(visits, against[name])
+                for measure in self.measures
+            ]
+            rows.append([name, *("-" if spread is None else str(spread) for spread in spreads)])
+        return ["", f"{title}:", "", *columns(rows)]
+
+    def as_json(self) -> str:
+        """All of it, every visit included."""
+        cases: dict[str, dict[str, dict[str, object]]] = {}
+        for case, contenders in self.results.items():
+            for name, visits in contenders.items():
+                entry: dict[str, object] = {"visits": visits}
+                for measure in self.measures:
+                    spread = measure.figures(visits)
+                    ratio = measure.ratios(visits, contenders.get(self.reference, []))
+                    entry[measure.key] = None if spread is None else asdict(spread)
+                    entry[f"{measure.key}_against_{self.reference}"] = None if ratio is None else asdict(ratio)
+                cases.setdefault(case, {})[name] = entry
+        document = {
+            "benchmark": self.benchmark,
+            "about": self.about,
+            **self.facts,
+            "core": self.core,
+            "measures": {measure.key: measure.title for measure in self.measures},
+            "builds": self.builds,
+            "cases": cases,
             "skipped": self.skipped,
             "failed": self.failed,
         }

@@ -1,9 +1,12 @@
-"""What every peer program says to the harness: `skip WHY`, or `build WHAT` lines and then `port N`."""
+"""What every peer program says to the harness: `skip WHY`, or `build WHAT` lines and then `port N` or `result …`."""
 
 import argparse
 import importlib
+import importlib.machinery
+import json
 import socket
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from types import ModuleType
 from typing import Final, NoReturn
@@ -41,6 +44,26 @@ def say_build(*modules: ModuleType) -> None:
         except metadata.PackageNotFoundError:
             version = "(no version)"
         print(f"build {module.__name__} {version} {module.__file__}", flush=True)
+
+
+def compiled() -> list[str]:
+    """Names of the nimloop modules that are machine code in this process (mypyc or C)."""
+    endings = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    return sorted(
+        name
+        for name, module in sys.modules.items()
+        if name.startswith("nimloop_") and (getattr(module, "__file__", None) or "").endswith(endings)
+    )
+
+
+def say_compiled() -> None:
+    """Print which nimloop modules are compiled."""
+    print(f"build compiled modules: {', '.join(compiled()) or 'none'}", flush=True)
+
+
+def say_result(figures: Mapping[str, float]) -> None:
+    """Print what was measured, of a program that measures itself."""
+    print(f"result {json.dumps(dict(figures))}", flush=True)
 
 
 def say_port(port: int) -> None:

@@ -1,9 +1,6 @@
 """nimloop, as its users write it: a Python handler that looks at the path."""
 
-import importlib.machinery
-import sys
-
-from _peer import BODY, HOST, PATH, port_argument, say_build, say_port, skip
+from _peer import BODY, HOST, PATH, port_argument, say_build, say_compiled, say_port, skip
 
 try:
     import nimloop_core
@@ -23,16 +20,6 @@ def on_request(req: HttpRequest, res: HttpResponse) -> None:
         res.status(404).send("Not Found")
 
 
-def compiled() -> list[str]:
-    """Names of the nimloop modules that are machine code in this process (mypyc or C)."""
-    endings = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    return sorted(
-        name
-        for name, module in sys.modules.items()
-        if name.startswith("nimloop_") and (getattr(module, "__file__", None) or "").endswith(endings)
-    )
-
-
 def main() -> None:
     """Serve until SIGTERM."""
     port = port_argument()
@@ -40,7 +27,7 @@ def main() -> None:
     server = HttpServer(loop, on_request)
     _, port = server.listen(HOST, port)[0][:2]
     say_build(nimloop_core, nimloop_net, nimloop_http)
-    print(f"build compiled modules: {', '.join(compiled()) or 'none'}")
+    say_compiled()
     print(f"build scanner: {getattr(nimloop_http, 'scanner', 'not told')}")
     say_port(port)
     loop.run()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +15,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+from tests.core import stand_ins
+from tests.core.iocp_model import ModelPort
 
 from nimloop_core import Loop, backends
 from nimloop_core.testing import FakeBackend, FakeClock
-from tests.core import stand_ins
-from tests.core.iocp_model import ModelPort
+
+if sys.platform != "win32":
+    import resource
 
 # CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
 # Explaining a failure traces every line and can take longer than pytest.toml allows; shrinking is what helps.
@@ -96,13 +98,10 @@ def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if not stand_ins.exists(name):
         pytest.skip(f"no {name} on this system, and nothing to stand in for it")
     ports: list[ModelPort] = []
-    if name not in backends.available():
+    if name not in stand_ins.NATIVE:
         factory = (lambda: True, lambda: stand_ins.create(name, ports))
-        with monkeypatch.context() as patch:
-            patch.setitem(vars(backends)["_FACTORIES"], name, factory)
-            yield name
-    else:
-        yield name
+        monkeypatch.setitem(vars(backends)["_FACTORIES"], name, factory)
+    yield name
     assert [violation for port in ports for violation in port.violations] == []
 
 
@@ -121,18 +120,17 @@ def real(native: str) -> Iterator[Loop]:
 
 
 @pytest.fixture
-def make_pipe() -> Iterator[MakePipe]:
-    """Open pipes, reading end first, both non-blocking; whatever the test has not closed is closed after it."""
+def keep() -> Iterator[Callable[[tuple[int, int]], tuple[int, int]]]:
+    """Make both descriptors non-blocking, and close them after the test unless it has done so itself."""
     made: list[tuple[int, os.stat_result]] = []
 
-    def make() -> tuple[int, int]:
-        ends = os.pipe()
+    def keep(ends: tuple[int, int]) -> tuple[int, int]:
         for end in ends:
             os.set_blocking(end, False)
             made.append((end, os.fstat(end)))
         return ends
 
-    yield make
+    yield keep
     for end, born in made:
         try:
             if os.path.samestat(os.fstat(end), born):  # not a number that has found another owner
@@ -142,19 +140,28 @@ def make_pipe() -> Iterator[MakePipe]:
 
 
 @pytest.fixture
-def make_stream(native: str, make_pipe: MakePipe, make_pair: MakePair) -> MakePipe:
-    """Open pipes, or pairs of sockets by their numbers where only those can be watched; reading end first."""
+def make_pipe(keep: Callable[[tuple[int, int]], tuple[int, int]]) -> MakePipe:
+    """Open pipes, reading end first, both non-blocking; whatever the test has not closed is closed after it."""
+    return lambda: keep(os.pipe())
+
+
+@pytest.fixture
+def make_stream(native: str, keep: Callable[[tuple[int, int]], tuple[int, int]]) -> MakePipe:
+    """Open pipes, or pairs of sockets where nothing else can be watched, for tests that need some descriptors."""
 
     def make() -> tuple[int, int]:
-        near, far = make_pair()
-        return near.fileno(), far.fileno()
+        near, far = socket.socketpair()
+        return keep((near.detach(), far.detach()))
 
-    return make if native in stand_ins.ONLY_SOCKETS else make_pipe
+    return make if native in stand_ins.ONLY_SOCKETS else lambda: keep(os.pipe())
 
 
 @pytest.fixture
 def allow_descriptors() -> Iterator[Callable[[int], None]]:
     """Raise the limit of descriptors for one test, or skip it where that is not allowed."""
+    if sys.platform == "win32":
+        yield lambda needed: None
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def allow(needed: int) -> None:

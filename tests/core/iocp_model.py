@@ -136,10 +136,10 @@ class ModelPort:
 
     def cancel(self, device: int, record: PollRecord) -> None:
         """Mark a poll, or find that it is over."""
-        self.look()
         self.cancelled += 1
         pending = self.pending.get(ctypes.addressof(record))
         if pending is not None:
+            self._answer(pending)
             if pending.device != device:
                 self._violate("cancelled through another handle")
             pending.cancelled = True
@@ -236,6 +236,8 @@ class ModelPort:
 
     def _conditions(self, fd: int, inode: int) -> int:
         bits = _poll(fd)
+        if not bits and inode in self._connected:
+            return 0
         end = socket.socket(fileno=os.dup(fd))
         with end:
             listening = end.family != socket.AF_UNIX and end.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

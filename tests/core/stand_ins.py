@@ -7,15 +7,22 @@ kqueue is the very code over `tests.core.kqueue_standin`, the completion port th
 from __future__ import annotations
 
 import select
+import sys
+
+from tests.core.iocp_model import ModelPort
 
 from nimloop_core import Backend, backends
 from nimloop_core.backends.iocp import IocpBackend
 from nimloop_core.backends.kqueue import KqueueBackend
-from tests.core.iocp_model import ModelPort
-from tests.core.kqueue_standin import AVAILABLE, StandIn
+
+if sys.platform != "win32":
+    from tests.core.kqueue_standin import StandIn
 
 # A backend joins the conformance suite by its name here.
 NAMES = ("epoll", "kqueue", "iocp", "poll")
+
+NATIVE = frozenset(backends.available())
+"""Those that need no stand-in on this system."""
 
 ONLY_SOCKETS = frozenset({"iocp"})
 """Backends whose system watches nothing but sockets."""
@@ -23,16 +30,17 @@ ONLY_SOCKETS = frozenset({"iocp"})
 
 def exists(name: str) -> bool:
     """Whether there is such a backend here, natively or over a stand-in."""
-    if name in backends.available():
+    if name in NATIVE:
         return True
-    return {"kqueue": AVAILABLE, "iocp": hasattr(select, "POLLRDHUP")}.get(name, False)
+    # What the stand-ins are made of.
+    return {"kqueue": hasattr(select, "epoll"), "iocp": hasattr(select, "POLLRDHUP")}.get(name, False)
 
 
 def create(name: str, ports: list[ModelPort]) -> Backend:
     """Make a backend; a model of a port that it stands on is put to `ports`, to be asked for violations."""
-    if name in backends.available():
+    if name in NATIVE:
         return backends.create(name)
-    if name == "kqueue":
+    if sys.platform != "win32" and name == "kqueue":
         return KqueueBackend(StandIn())
     ports.append(ModelPort())
     return IocpBackend(ports[-1])

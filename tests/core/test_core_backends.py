@@ -216,6 +216,7 @@ def test_a_closed_peer_is_a_hang_up(
     assert near.recv(1) == b""
 
 
+@pytest.mark.usefixtures("pipes")
 def test_a_closed_writer_hangs_up_a_pipe(
     backend: Backend, table: WatcherTable, seen: Seen, make_pipe: Callable[[], Pipe]
 ) -> None:
@@ -232,6 +233,7 @@ def test_a_closed_writer_hangs_up_a_pipe(
     assert os.read(reader, 100) == b""
 
 
+@pytest.mark.usefixtures("pipes")
 def test_a_closed_reader_breaks_a_pipe(
     backend: Backend, table: WatcherTable, seen: Seen, make_pipe: Callable[[], Pipe]
 ) -> None:
@@ -303,32 +305,31 @@ def test_a_connection_to_accept_is_read(backend: Backend, table: WatcherTable, s
 
 @pytest.mark.parametrize("edge", [False, True])
 def test_1024_pipes_each_tell_once(
-    *, edge: bool, backend: Backend, table: WatcherTable, seen: Seen, make_pipe: Callable[[], Pipe]
+    *,
+    edge: bool,
+    backend: Backend,
+    table: WatcherTable,
+    seen: Seen,
+    make_stream: Callable[[], Pipe],
+    allow_descriptors: Callable[[int], None],
 ) -> None:
     """However many events fit into one batch."""
-    needed = 2_200
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip("not enough descriptors allowed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    try:
-        for number in range(1_024):
-            reader, writer = make_pipe()
+    allow_descriptors(2_048)
+    for number in range(1_024):
+        reader, writer = make_stream()
 
-            def read(events: int, reader: int = reader, number: int = number) -> None:
-                os.read(reader, 100)
-                seen.append((str(number), events))
+        def read(events: int, reader: int = reader, number: int = number) -> None:
+            os.read(reader, 100)
+            seen.append((str(number), events))
 
-            table.register(reader, READ, read, edge=edge)
-            os.write(writer, b"x")
-        total = 0
-        while count := backend.poll(0, table):
-            total += count
-        assert total == 1_024
-        assert sorted(seen) == sorted((str(number), READ) for number in range(1_024))
-        table.clear()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        table.register(reader, READ, read, edge=edge)
+        os.write(writer, b"x")
+    total = 0
+    while count := backend.poll(0, table):
+        total += count
+    assert total == 1_024
+    assert sorted(seen) == sorted((str(number), READ) for number in range(1_024))
+    table.clear()
 
 
 def three(
@@ -361,7 +362,7 @@ def test_an_unregistered_watcher_hears_nothing_more_in_its_batch(
 
 
 def test_a_reused_number_is_not_told_of_its_predecessor(
-    backend: Backend, table: WatcherTable, seen: Seen, make_pair: Callable[[], Pair], make_pipe: Callable[[], Pipe]
+    backend: Backend, table: WatcherTable, seen: Seen, make_pair: Callable[[], Pair], make_stream: Callable[[], Pipe]
 ) -> None:
     """The first of three closes all, and opens others under the same numbers in the same batch: no event for them."""
     new: Seen = []
@@ -373,7 +374,7 @@ def test_a_reused_number_is_not_told_of_its_predecessor(
         for end in ends:
             end.close()
         for _ in range(2):
-            for fd in make_pipe():
+            for fd in make_stream():
                 if fd in numbers:
                     again.append(fd)
                     table.register(fd, READ, note(new, "new"), edge=False)
@@ -541,9 +542,9 @@ def test_a_signal_handler_may_wake(backend: Backend, table: WatcherTable) -> Non
 # Descriptors --------------------------------------------------------------------------------------------------
 
 
-def test_removing_never_fails(backend: Backend, make_pipe: Callable[[], Pipe]) -> None:
+def test_removing_never_fails(backend: Backend, make_stream: Callable[[], Pipe]) -> None:
     """The owner may have closed the descriptor already."""
-    reader, _writer = make_pipe()
+    reader, _writer = make_stream()
     backend.add(reader, READ, edge=False)
     backend.remove(reader)
     backend.remove(reader)
@@ -552,9 +553,9 @@ def test_removing_never_fails(backend: Backend, make_pipe: Callable[[], Pipe]) -
     backend.remove(reader)
 
 
-def test_what_is_not_open_cannot_be_added_or_modified(backend: Backend, make_pipe: Callable[[], Pipe]) -> None:
+def test_what_is_not_open_cannot_be_added_or_modified(backend: Backend, make_stream: Callable[[], Pipe]) -> None:
     """The kernel's error arrives as it is."""
-    reader, writer = make_pipe()
+    reader, writer = make_stream()
     backend.add(writer, WRITE, edge=False)
     os.close(reader)
     os.close(writer)

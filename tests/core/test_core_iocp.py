@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc
-import importlib.util
 import os
 import select
 import socket
@@ -15,7 +14,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -23,12 +21,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.core.iocp_model import ModelPort
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import _afd, iocp
 from nimloop_core.backends._afd import PollRecord, System, WindowsPort
 from nimloop_core.backends.iocp import IocpBackend
-from tests.core.iocp_model import ModelPort
 
 if not hasattr(select, "POLLRDHUP"):
     pytest.skip("the model stands on what Linux' poll(2) tells", allow_module_level=True)

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
-import resource
 import select
 import socket
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core import kqueue_standin as standin
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import available, create
 from nimloop_core.backends.kqueue import Kevent, KqueueApi, KqueueBackend
-from tests.core import kqueue_standin as standin
 
 Pair = tuple[socket.socket, socket.socket]
 Pipe = tuple[int, int]
@@ -629,31 +626,27 @@ def test_a_reset_is_an_error(backend: KqueueBackend, table: WatcherTable, seen: 
 
 
 def test_1024_pipes_each_tell_once_and_the_capacity_follows(
-    backend: KqueueBackend, table: WatcherTable, make_pipe: Callable[[], Pipe]
+    backend: KqueueBackend,
+    table: WatcherTable,
+    make_pipe: Callable[[], Pipe],
+    allow_descriptors: Callable[[int], None],
 ) -> None:
     """As levels and as edges: the batches double while they are full, and shrink when they are nearly empty."""
-    needed = 2_200
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip("not enough descriptors allowed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    try:
-        pipes = [make_pipe() for _ in range(1_024)]
-        for edge, sizes in ((False, [64, 128, 256, 512, 64, 0]), (True, [512, 512, 0])):
-            told: list[int] = []
+    allow_descriptors(2_048)
+    pipes = [make_pipe() for _ in range(1_024)]
+    for edge, sizes in ((False, [64, 128, 256, 512, 64, 0]), (True, [512, 512, 0])):
+        told: list[int] = []
 
-            def read(_events: int, *, reader: int, told: list[int] = told) -> None:
-                os.read(reader, 100)
-                told.append(reader)
+        def read(_events: int, *, reader: int, told: list[int] = told) -> None:
+            os.read(reader, 100)
+            told.append(reader)
 
-            for reader, writer in pipes:
-                table.register(reader, READ, partial(read, reader=reader), edge=edge)
-                os.write(writer, b"x")
-            assert [backend.poll(0, table) for _ in sizes] == sizes
-            assert sorted(told) == sorted(reader for reader, _ in pipes)
-            table.clear()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for reader, writer in pipes:
+            table.register(reader, READ, partial(read, reader=reader), edge=edge)
+            os.write(writer, b"x")
+        assert [backend.poll(0, table) for _ in sizes] == sizes
+        assert sorted(told) == sorted(reader for reader, _ in pipes)
+        table.clear()
 
 
 class Scripted:
@@ -686,6 +679,10 @@ class Scripted:
         if error is not None:
             raise error
         return []
+
+    def fileno(self) -> int:
+        """Return −1: there is no queue."""
+        return -1
 
     def close(self) -> None:
         """Note the end."""

@@ -134,7 +134,7 @@ def test_the_date_is_the_clocks_made_once_a_second(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(time, "time", lambda: now)
     monkeypatch.setattr(_encode, "formatdate", formatdate)
-    line = DateLine()
+    line = DateLine().get
     assert line() == "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
     now += 0.9
     assert line() == "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
@@ -147,5 +147,5 @@ def test_the_date_is_the_clocks_made_once_a_second(monkeypatch: pytest.MonkeyPat
 
 def test_the_date_is_the_date() -> None:
     """Without anybody meddling, it is now."""
-    text = DateLine()().removeprefix("Date: ").removesuffix("\r\n")
+    text = DateLine().get().removeprefix("Date: ").removesuffix("\r\n")
     assert abs(parsedate_to_datetime(text) - datetime.now(UTC)) < timedelta(seconds=5)

@@ -1,7 +1,8 @@
 """Buffers that are lent out and come back: each has one owner at a time.
 
 A pool keeps at most `limit` buffers that nobody uses; more are given back to the system. A buffer that comes back
-twice, or from elsewhere, would end up with two owners who see each other's bytes, so it is refused.
+twice, or from elsewhere, or while somebody still looks at it, would end up with two owners who see each other's bytes,
+so it is refused. The pool holds on to what it has lent: an id alone would pass to a stranger once the buffer is freed.
 """
 
 from __future__ import annotations
@@ -23,21 +24,29 @@ class BufferPool:
         self.limit: Final = limit
         """How many unused ones are kept."""
         self._free: list[bytearray] = []
-        self._lent: set[int] = set()
+        self._lent: dict[int, bytearray] = {}
 
     def acquire(self) -> bytearray:
         """Return a buffer that is the caller's until `release`; its content is whatever was in it."""
         buffer = self._free.pop() if self._free else bytearray(self.size)
-        self._lent.add(id(buffer))
+        self._lent[id(buffer)] = buffer
         return buffer
 
     def release(self, buffer: bytearray) -> None:
-        """Give a buffer back. Raises ValueError for one that is not lent out, and for one whose size was changed."""
+        """Give a buffer back.
+
+        Raises ValueError for one that is not lent out, for one whose size was changed, and (CPython only) for one that
+        a memoryview still shows; the latter two stay lent.
+        """
         if id(buffer) not in self._lent:
             raise ValueError("the buffer was not lent by this pool, or was given back before")
         if len(buffer) != self.size:
             raise ValueError(f"the buffer has {len(buffer)} bytes now instead of {self.size}")
-        self._lent.discard(id(buffer))
+        try:
+            buffer.append(buffer.pop())  # changes nothing, and cannot be done as long as there is a view
+        except BufferError:
+            raise ValueError("a memoryview of the buffer is still open: release that first") from None
+        del self._lent[id(buffer)]
         if len(self._free) < self.limit:
             self._free.append(buffer)
 

@@ -8,14 +8,12 @@ earlier time than the timer's moves the timer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import final
 
+from nimloop_core._loop import Loop
 from nimloop_core._timers import NEVER_NS, Timer, TimerWheel, to_ns
 from nimloop_core.abc import Callback
-from nimloop_core.errors import TimerCancelledError
-
-if TYPE_CHECKING:
-    from nimloop_core._loop import Loop
+from nimloop_core.errors import LoopClosedError, TimerCancelledError
 
 
 @final
@@ -27,35 +25,43 @@ class Deadline:
     def __init__(self, loop: Loop, callback: Callback) -> None:
         """Prepare a deadline on `loop`; no timer exists before `set`."""
         self._wheel: TimerWheel = loop._wheel
-        self._callback: Callback | None = callback
+        self._callback: Callback | None = loop._measured(callback)
         self._deadline_ns = NEVER_NS
         self._timer: Timer | None = None
 
     @property
     def active(self) -> bool:
-        """Whether a time is set that has not passed."""
-        return self._deadline_ns != NEVER_NS
+        """Whether it is going to call back."""
+        return self._deadline_ns != NEVER_NS and not self._wheel.closed
 
     @property
     def when(self) -> float | None:
         """The time that is set, in seconds on the scale of `Loop.time`, or None."""
-        return None if self._deadline_ns == NEVER_NS else self._deadline_ns / 1e9
+        return self._deadline_ns / 1e9 if self.active else None
 
     def set(self, delay: float) -> None:
-        """Call back `delay` seconds from now, and not at the time set before. Raises `DelayError`."""
+        """Call back `delay` seconds from now, and not at the time set before.
+
+        Raises `DelayError`, `TimerCancelledError` after `cancel`, and `LoopClosedError`.
+        """
         self.set_ns(to_ns(delay))
 
     def set_ns(self, delay_ns: int) -> None:
-        """Do the same with whole nanoseconds, for those who set the same delay over and over."""
+        """Do the same with whole nanoseconds, unchecked, for those who set the same delay over and over."""
         if self._callback is None:
             raise TimerCancelledError("the deadline was cancelled; make a new one")
-        deadline_ns = self._wheel.clock() + delay_ns
-        self._deadline_ns = deadline_ns
+        wheel = self._wheel
+        deadline_ns = wheel.clock() + delay_ns
         timer = self._timer
-        if timer is None:
-            self._timer = self._wheel.add(delay_ns, 0, self._on_timer)
-        elif not timer.active or timer.deadline_ns > deadline_ns:
+        if timer is None or not timer.active:
+            if wheel.closed:
+                raise LoopClosedError("the loop of this deadline is closed")
+            if timer is None:
+                timer = self._timer = Timer(wheel, 0, 0, self._on_timer)
+            wheel.arm(timer, deadline_ns)
+        elif timer.deadline_ns > deadline_ns:
             timer.rearm_at(deadline_ns)
+        self._deadline_ns = deadline_ns
 
     def clear(self) -> None:
         """Do not call back until `set` is called again."""
@@ -73,10 +79,14 @@ class Deadline:
         deadline_ns = self._deadline_ns
         if deadline_ns == NEVER_NS:
             return
-        timer = self._timer
-        if timer is not None and deadline_ns > self._wheel.clock():
+        timer, callback = self._timer, self._callback
+        assert timer is not None and callback is not None  # else the timer would be cancelled
+        if deadline_ns > self._wheel.clock():
             timer.rearm_at(deadline_ns)
             return
         self._deadline_ns = NEVER_NS
-        if self._callback is not None:
-            self._callback()
+        callback()
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self._callback is None else "active" if self.active else "clear"
+        return f"<Deadline {state} callback={self._callback!r}>"

@@ -26,7 +26,7 @@ from typing import Final, Self, final
 from nimloop_core import backends
 from nimloop_core._buffers import BufferPool
 from nimloop_core._signals import SignalHandler, SignalHub
-from nimloop_core._stats import LoopStats, Monitor
+from nimloop_core._stats import LoopStats, MeasuredCallback, Monitor
 from nimloop_core._timers import Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
@@ -97,12 +97,13 @@ class Loop:
         With `debug` (by default, in Python's development mode and with ``NIMLOOP_DEBUG=1``) calls from the wrong
         thread raise `WrongThreadError`, and the warning about a loop that nobody closed says where it was made.
         With `slow_callback`, every callback is measured, and one that takes that many seconds is logged; 0.1 is the
-        default with `debug`, and without it nothing is measured.
+        default with `debug`, and without it nothing is measured. Raises `DelayError`.
         """
         if debug is None:
             debug = sys.flags.dev_mode or os.environ.get("NIMLOOP_DEBUG", "0") not in {"", "0"}
         if slow_callback is None and debug:
             slow_callback = _SLOW_CALLBACK
+        slow_callback_ns = None if slow_callback is None else to_ns(slow_callback)  # before there is anything to close
         self._backend: Final = backends.create(backend) if backend is None or isinstance(backend, str) else backend
         self.clock: Final = clock
         self.buffers: Final = BufferPool(READ_BUFFER_BYTES)
@@ -127,7 +128,7 @@ class Loop:
         self._running = False
         self._closed = False
         self._debug: Final = debug
-        self._monitor: Final = None if slow_callback is None else Monitor(clock, to_ns(slow_callback))
+        self._monitor: Final = None if slow_callback_ns is None else Monitor(clock, slow_callback_ns)
         # Whether calls have to take the slow way in: nothing but this is looked at in the ordinary case.
         self._guarded = debug or self._monitor is not None
         self._thread = 0  # that runs it
@@ -194,6 +195,8 @@ class Loop:
 
     def next_deadline(self) -> float | None:
         """Return in how many seconds the loop has to run again whatever its descriptor says; None for never."""
+        if self._posted or self._wheel.late:  # left over when Ctrl+C ended an iteration
+            return 0.0
         wait_ns = self._wait_ns(-1)
         return None if wait_ns < 0 else wait_ns / 1e9
 
@@ -319,7 +322,8 @@ class Loop:
         try:
             # Last words: the end of a connection, for one, is reported through the queue.
             for _ in range(len(self._deferred)):
-                self._call(self._deferred.popleft())
+                if self._deferred:  # not closed by one of them
+                    self._call(self._deferred.popleft())
         finally:
             self._release()
 
@@ -345,8 +349,13 @@ class Loop:
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             made = f"; made by\n{''.join(traceback.format_list(self._made))}" if self._made else ""
-            warnings.warn(f"unclosed {self!r}{made}", ResourceWarning, source=self, stacklevel=2)
-            self._backend.close()
+            try:
+                warnings.warn(f"unclosed {self!r}{made}", ResourceWarning, source=self, stacklevel=2)
+            finally:  # also where warnings are errors
+                try:
+                    self._signals.close()  # else the next signal is written to a descriptor that is not ours any more
+                finally:
+                    self._backend.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "running" if self._running else "idle"
@@ -359,8 +368,8 @@ class Loop:
             raise _closed()
         if self._running:
             raise LoopRunningError("the loop is running already; a callback cannot run it again")
-        self._running = True
         self._thread = threading.get_ident()
+        self._running = True
 
     def _admit(self, callback: Callback) -> Callback:
         """Let a callback in by the slow way: check the call, and wrap the callback if it is to be measured."""
@@ -378,20 +387,34 @@ class Loop:
             raise TypeError(f"the callback must be callable, not {callback!r}")
         return callback if self._monitor is None else self._monitor.callback(callback)
 
-    def _iterate(self, timeout_ns: int) -> None:
+    def _run_hosted(self, timeout: float | None) -> None:
+        """Run one iteration for another loop, which may have got something to do as soon as anything was called."""
+        timeout_ns = -1 if timeout is None else to_ns(max(0.0, timeout))
+        self._enter()
+        try:
+            self._iterate(timeout_ns, hosted=True)
+        finally:
+            self._stopping = self._running = False
+
+    def _iterate(self, timeout_ns: int, *, hosted: bool = False) -> None:
         wheel = self._wheel
         # 1. deferred
         deferred = self._deferred
-        for _ in range(len(deferred)):
+        called = len(deferred)
+        for _ in range(called):
             self._call(deferred.popleft())
         # 2. from other threads
         if self._woken or self._posted:
+            called += 1
             self._run_posted()
         # 3. timers
         if wheel.pending:
-            self._fired += wheel.fire_due(self.clock(), self._report)
+            fired = wheel.fire_due(self.clock(), self._report)
+            called += fired
+            self._fired += fired
         # 4. wait, 5. dispatch
-        called = self._backend.poll(self._wait_ns(timeout_ns), self._watchers)
+        wait_ns = 0 if hosted and called else self._wait_ns(timeout_ns)
+        called = self._backend.poll(wait_ns, self._watchers)
         self._iterations += 1
         self._events += called
         # 6. timers again
@@ -433,7 +456,7 @@ class Loop:
         try:
             callback()
         except Exception as error:
-            self._report(error, callback)
+            self._report(error, callback.callback if isinstance(callback, MeasuredCallback) else callback)
 
 
 def log_exception(error: Exception, owner: object) -> None:

@@ -45,7 +45,7 @@ class Monitor:
 
     def callback(self, callback: Callback) -> Callback:
         """Wrap a callback so that its time is taken."""
-        return _MeasuredCallback(self, callback)
+        return MeasuredCallback(self, callback)
 
     def event_callback(self, callback: EventCallback) -> EventCallback:
         """Wrap a watcher's callback so that its time is taken."""
@@ -64,22 +64,24 @@ class Monitor:
 
 
 @final
-class _MeasuredCallback:
-    __slots__ = ("_callback", "_monitor")
+class MeasuredCallback:
+    """A callback whose time is taken; looks like the one it stands for."""
+
+    __slots__ = ("_monitor", "callback")
 
     def __init__(self, monitor: Monitor, callback: Callback) -> None:
         self._monitor = monitor
-        self._callback = callback
+        self.callback = callback
 
     def __call__(self) -> None:
         started_ns = self._monitor.now()
         try:
-            self._callback()
+            self.callback()
         finally:
-            self._monitor.done(started_ns, self._callback)
+            self._monitor.done(started_ns, self.callback)
 
     def __repr__(self) -> str:
-        return repr(self._callback)
+        return repr(self.callback)
 
 
 @final

@@ -257,6 +257,11 @@ class TimerWheel:
                 self._due.append(timer)
         self._tick = max(self._tick, now)
 
+    @property
+    def late(self) -> bool:
+        """Whether a `BaseException` has left over what `fire_due` had taken out."""
+        return bool(self._due)
+
     def fire_due(self, now_ns: int, on_error: ExceptionHandler) -> int:
         """Call back every timer that is due at `now_ns`, in deadline order; return how many were called.
 

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import deque
 from functools import partial
 from typing import Final, final
@@ -128,9 +127,10 @@ class InotifyWatch:
     def __init__(self, host: Host, *, recursive: bool) -> None:
         self._host: Final = host
         path = host.path
+        os.lstat(path)  # FileNotFoundError; a link that leads nowhere is there all the same
         is_dir = os.path.isdir(path)
         self._file = None if is_dir else os.path.basename(path)
-        self._exists = stat.S_IFMT(os.lstat(path).st_mode) != 0
+        self._exists = True
         self._recursive = recursive and is_dir
         self._records: Final[deque[Record]] = deque()
         self._moves: Final[dict[int, _Move]] = {}
@@ -422,9 +422,12 @@ class InotifyWatch:
         if not folder.trusted:
             return False
         try:
-            return self._inotify.add(path, _FOLDER_MASK) == folder.wd
+            wd = self._inotify.add(path, _FOLDER_MASK)
         except OSError as error:
             return error.errno in _PASSED
+        if wd not in self._folders:
+            self._inotify.remove(wd)  # only asked for
+        return wd == folder.wd
 
     def _on_deadline(self, cookie: int) -> None:
         # The loop may have been late, and the other half may have been waiting for it.

@@ -149,16 +149,19 @@ class WatcherTable:
             return
         # With no interest at all a descriptor leaves the backend: kernels report HUP and ERROR unasked, and as long
         # as they last, to somebody who has said that he does not want to hear.
-        if not events:
-            self._backend.remove(watcher.fd)
-        elif watcher.events:
-            self._backend.modify(watcher.fd, events, edge=watcher.edge)
-        else:
+        if not watcher.events:
             try:
                 self._backend.add(watcher.fd, events, edge=watcher.edge)
+                watcher.events = events
             except BaseException:
+                watcher.events = 0
                 self._backend.remove(watcher.fd)
                 raise
+            return
+        if events:
+            self._backend.modify(watcher.fd, events, edge=watcher.edge)
+        else:
+            self._backend.remove(watcher.fd)
         if watcher.events & ~events:
             # What this batch still holds may be the very event that is no longer wanted. Nothing else is lost: the
             # kernel reports what is ready again, levels by themselves and edges because of the modification.

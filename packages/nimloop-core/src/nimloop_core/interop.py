@@ -5,9 +5,30 @@
 * **asyncio inside nimloop**: `AsyncioGuest` gives an asyncio loop a turn whenever it has something to do. nimloop
   stays in charge.
 
-Both use nothing but asyncio's public interface: a selector may be given to `asyncio.SelectorEventLoop`, and ``stop()``
-ends ``run_forever()`` after one turn. A loop of another kind (uvloop, a graphical toolkit) can drive nimloop by itself:
-it watches `Loop.fileno`, keeps a timer for `Loop.next_deadline`, and calls ``run_once(0)`` when either tells it to.
+Either way, callbacks and coroutines of one side call the other side directly: a nimloop callback sets the result of a
+future, a coroutine starts a nimloop timer. Signals go to whichever side has asked last (`signal.set_wakeup_fd` knows
+one descriptor), so let one side handle them all.
+
+Both use nothing but asyncio's public interface: a selector may be given to `asyncio.SelectorEventLoop`, ``stop()``
+ends ``run_forever()`` after one turn, and all that makes a loop busy passes through ``call_soon``, ``call_at`` or a
+descriptor. A loop of another kind (uvloop, a graphical toolkit) can drive nimloop by itself: it watches `Loop.fileno`,
+keeps a timer for `Loop.next_deadline`, and calls ``run_once(0)`` when either tells it to. In asyncio's words::
+
+    timer = None
+
+    def turn():
+        global timer
+        loop.run_once(0)
+        if timer is not None:
+            timer.cancel()
+        left = loop.next_deadline()
+        timer = None if left is None else host.call_later(left, turn)
+
+    host.add_reader(loop.fileno(), turn)
+    turn()
+
+What is asked of nimloop outside of its own callbacks then has to be followed by a ``turn()``, or be handed over with
+`Loop.call_soon_threadsafe`, which makes the descriptor readable.
 """
 
 # The standard library's own types of selectors are full of Any.
@@ -17,34 +38,40 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar, final
+from typing import TYPE_CHECKING, Final, Self, TypeVar, TypeVarTuple, final
 
+from nimloop_core._deadlines import Deadline
 from nimloop_core._loop import Loop
 from nimloop_core._watchers import READ
-from nimloop_core.abc import Callback
+from nimloop_core.abc import EventCallback
+from nimloop_core.errors import LoopRunningError
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 _TURNS: Final = 64  # of the guest, before the host looks at its own descriptors again
 
 
-class _InnerSelector(selectors.BaseSelector):
-    """Watches for asyncio with one of the standard library's selectors, which is a descriptor itself."""
+class _Selector(selectors.BaseSelector):
+    """Watches for asyncio with one of the standard library's selectors, whose descriptor is watched by nimloop."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Loop, on_ready: EventCallback) -> None:
+        self._loop: Final = loop
         self._inner: Final = selectors.DefaultSelector()
-        if not hasattr(self._inner, "fileno"):
-            raise OSError("this system's selectors are no descriptors: it has neither epoll nor kqueue")
-
-    def fileno(self) -> int:
-        """Return the descriptor that stands for all that asyncio watches."""
-        return int(self._inner.fileno())
+        try:
+            if not hasattr(self._inner, "fileno"):
+                raise OSError("this system's selectors are no descriptors: it has neither epoll nor kqueue")
+            self._watcher: Final = loop.register(self._inner, READ, on_ready)
+        except BaseException:
+            self._inner.close()
+            raise
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch a descriptor for asyncio."""
@@ -63,16 +90,23 @@ class _InnerSelector(selectors.BaseSelector):
         return self._inner.get_map()
 
     def select(self, timeout: float | None = None) -> _Ready:
-        """Wait for what asyncio waits for, and nothing else."""
-        return self._inner.select(timeout)
+        """Run one iteration of the nimloop loop, waiting no longer than asyncio would; return what asyncio waits for.
+
+        It comes back early, with nothing, when something was nimloop's; asyncio then simply calls again.
+        """
+        if self._loop.closed:
+            return self._inner.select(timeout)
+        self._loop._run_hosted(timeout)
+        return self._inner.select(0)
 
     def close(self) -> None:
-        """Close the inner selector."""
+        """Leave the nimloop loop, which stays open."""
+        self._watcher.unregister()
         self._inner.close()
 
 
 @final
-class NimloopSelector(_InnerSelector):
+class NimloopSelector(_Selector):
     """A selector for `asyncio.SelectorEventLoop` that runs a nimloop `Loop` whenever asyncio waits.
 
     ::
@@ -82,31 +116,17 @@ class NimloopSelector(_InnerSelector):
         ) as runner:
             runner.run(main())
 
-    Callbacks of either side may call the other side directly. Not for Windows' proactor loop, which has no selector.
+    asyncio alone decides how long the program runs: `Loop.stop` has no effect here. When the nimloop loop is closed,
+    asyncio goes on without it. Not for Windows' proactor loop, which has no selector.
     """
 
     def __init__(self, loop: Loop) -> None:
-        super().__init__()
-        self._loop: Final = loop
-        self._watcher: Final = loop.register(self, READ, _nothing)
-
-    def select(self, timeout: float | None = None) -> _Ready:
-        """Run one iteration of the nimloop loop, waiting no longer than asyncio would; return what asyncio waits for.
-
-        It comes back early, with nothing, when an event was nimloop's; asyncio then simply calls again.
-        """
-        self._loop.run_once(None if timeout is None else max(0.0, timeout))
-        return super().select(0)
-
-    def close(self) -> None:
-        """Leave the nimloop loop, which stays open."""
-        self._watcher.unregister()
-        super().close()
+        super().__init__(loop, _nothing)
 
 
 @final
 class AsyncioGuest:
-    """An asyncio loop that lives on a nimloop `Loop`.
+    """An asyncio loop that lives on a nimloop `Loop`, and on its clock.
 
     ::
 
@@ -117,40 +137,53 @@ class AsyncioGuest:
     Coroutines call nimloop directly; nimloop's callbacks start coroutines with `create_task`.
     """
 
+    # Why nothing is forgotten. A turn is: look at the descriptors, take the timers that are due, run what is ready.
+    # After it, asyncio has something to do at once only if it was told so through call_soon() during the turn, and
+    # then it gets another one. Else it has until the timer that was the first when it looked, which call_at() may
+    # have moved, and then it gets another one, too. Between turns the same two methods tell the host, and for
+    # everything else (call_soon_threadsafe() writes to a socket of asyncio's own) there is the descriptor.
+
     def __init__(self, loop: Loop) -> None:
         self._loop: Final = loop
-        self._selector: Final = _TurnSelector()
-        self.asyncio_loop: Final = asyncio.SelectorEventLoop(self._selector)
-        """The loop that coroutines run on. From outside of it, use its ``call_soon_threadsafe``."""
-        self._selector.stop = self.asyncio_loop.stop
-        self._watcher: Final = loop.register(self._selector, READ, self._on_ready)
-        self._timer: Final = loop.call_later(0.0, self._run)
-        self._running = False
+        self._selector: Final = _GuestSelector(loop, self._on_ready)
+        self._guest: Final = _GuestLoop(self._selector, loop, self._on_told)
+        self._deadline: Final = Deadline(loop, self._run)
+        self._asked = False  # the host to call _run()
+
+    @property
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that coroutines run on; other threads use its ``call_soon_threadsafe``.
+
+        While the nimloop loop does not run, ``run_until_complete`` runs both.
+        """
+        return self._guest
 
     def create_task(self, coroutine: Coroutine[object, object, _T]) -> asyncio.Task[_T]:
         """Start a coroutine; its first step is taken before the nimloop loop waits next."""
-        task = self.asyncio_loop.create_task(coroutine)
-        self._loop.call_soon(self._run)
-        return task
+        return self._guest.create_task(coroutine)
 
     def close(self) -> None:
         """Cancel what still runs and let it finish, then close the asyncio loop; the nimloop loop stays open.
 
-        Not from inside a coroutine of the guest. Harmless when repeated.
+        Meanwhile the nimloop loop goes on, unless it is closed: to finish may need it. Harmless when repeated. Raises
+        `LoopRunningError` from inside a callback or coroutine.
         """
-        loop = self.asyncio_loop
-        if loop.is_closed():
+        guest = self._guest
+        if guest.is_closed():
             return
-        self._timer.cancel()
-        self._watcher.unregister()
-        self._selector.stop = None
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            loop.run_until_complete(asyncio.wait(tasks))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+        if self._loop.running or guest.is_running():
+            raise LoopRunningError("the guest of a running loop cannot be closed: call stop() and close it after run()")
+        try:
+            tasks = asyncio.all_tasks(guest)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                guest.run_until_complete(asyncio.wait(tasks))
+            guest.run_until_complete(guest.shutdown_asyncgens())
+            guest.run_until_complete(guest.shutdown_default_executor())
+        finally:
+            self._deadline.cancel()
+            guest.close()
 
     def __enter__(self) -> Self:
         return self
@@ -160,48 +193,94 @@ class AsyncioGuest:
     ) -> None:
         self.close()
 
+    def _on_told(self) -> None:
+        """Hear from the asyncio loop, outside of its turns, that it has got something to do."""
+        if not self._asked and not self._loop.closed:
+            self._loop.call_soon(self._on_asked)
+            self._asked = True
+
+    def _on_asked(self) -> None:
+        self._asked = False
+        self._run()
+
     def _on_ready(self, _events: int) -> None:
         self._run()
 
     def _run(self) -> None:
         """Give asyncio turns until it would wait, and see to it that it gets the next one in time."""
-        if self._running or self.asyncio_loop.is_closed():
-            return  # a coroutine runs the nimloop loop, or the guest has left
-        selector = self._selector
-        self._running = True
+        guest, selector = self._guest, self._selector
+        if guest.is_running() or guest.is_closed():
+            return  # it is in charge itself, or has left
+        selector.in_turn = True
         try:
             for _ in range(_TURNS):
-                self.asyncio_loop.run_forever()
-                if selector.quiet:
+                guest.told = False
+                guest.run_forever()
+                if not guest.told and selector.timeout != 0:
                     break
             else:
-                self._loop.call_soon(self._run)
+                self._on_told()
                 return
         finally:
-            self._running = False
-        if selector.timeout is not None:
-            self._timer.reschedule(selector.timeout)
+            selector.in_turn = False
+        if selector.timeout is None:
+            self._deadline.clear()
+        else:
+            self._deadline.set(max(0.0, selector.looked_at + selector.timeout - guest.time()))
 
 
 @final
-class _TurnSelector(_InnerSelector):
-    """Never waits; notes for how long asyncio would have waited, and ends its turn."""
+class _GuestLoop(asyncio.SelectorEventLoop):
+    """Tells when it is given something to do."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stop: Callback | None = None
-        self.timeout: float | None = None
-        self.quiet = False
+    def __init__(self, selector: _GuestSelector, host: Loop, on_told: Callable[[], None]) -> None:
+        self._host: Final = host
+        self._on_told: Final = on_told
+        self.told = False
+        super().__init__(selector)
+        selector.guest = self
+
+    def time(self) -> float:
+        """Return the time on the nimloop loop's clock."""
+        return self._host.time()
+
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call back soon, and see to it that there is a turn."""
+        self._tell()
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call back at a time, and see to it that the turn comes in time."""
+        self._tell()
+        return super().call_at(when, callback, *args, context=context)
+
+    def _tell(self) -> None:
+        self.told = True
+        if not self.is_running():
+            self._on_told()
+
+
+@final
+class _GuestSelector(_Selector):
+    """In a turn of the guest: never waits, notes for how long asyncio would have waited, and ends the turn."""
+
+    guest: _GuestLoop
+    in_turn = False
+    looked_at = 0.0
+    timeout: float | None = None
 
     def select(self, timeout: float | None = None) -> _Ready:
-        """Look once, unless the guest is being closed."""
-        if self.stop is None:
+        """Look once; outside of a turn, asyncio is in charge."""
+        if not self.in_turn:
             return super().select(timeout)
-        ready = super().select(0)
+        self.looked_at = self.guest.time()
         self.timeout = timeout
-        self.quiet = not ready and (timeout is None or timeout > 0)
-        self.stop()
-        return ready
+        self.guest.stop()
+        return self._inner.select(0)
 
 
 def _nothing(_events: int) -> None:

@@ -64,15 +64,17 @@ def check_value(value: str) -> str:
 class DateLine:
     """The Date field, made once a second."""
 
-    __slots__ = ("_line", "_second")
+    __slots__ = ("_begin", "_end", "_line")
 
     def __init__(self) -> None:
-        self._second = -1
+        self._begin = self._end = 0.0
         self._line = ""
 
-    def __call__(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n"
+    def get(self) -> str:
+        """Return the field for this second, as a line."""
+        now = time.time()
+        if not self._begin <= now < self._end:  # clocks may be put back, too
+            self._begin = float(int(now))
+            self._end = self._begin + 1.0
+            self._line = f"Date: {formatdate(self._begin, usegmt=True)}\r\n"
         return self._line

@@ -89,6 +89,9 @@ def apply_control_fields(head: Head, fields: list[tuple[str, str]], limits: Limi
 
     Raises the `ProtocolError` that fits for everything that is missing, doubled, contradictory or unknown.
     """
+    if len(fields) == 1 and len(fields[0][0]) == 4:
+        _host(head, fields[0][1].rstrip(" \t"))  # only Host, as from most programs that are no browsers
+        return
     host: str | None = None
     lengths: list[str] = []
     codings: list[str] = []

@@ -20,24 +20,25 @@ TOKEN: Final = re.compile(rf"[{_TCHAR}]+")
 TOKEN_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 # RFC 9110 §5.5: field-vchar = VCHAR / obs-text, with SP and HTAB between. No other control character.
-_FIELD_VALUE: Final = "[\t\x20-\x7e\x80-\xff]*"
+_FIELD_VALUE: Final = "[\t\x20-\x7e\x80-\xff]*+"
 FIELD_VALUE: Final = re.compile(_FIELD_VALUE)
 
 # RFC 9112 §5: field-line = field-name ":" OWS field-value OWS. No space before the colon (§5.1), no folding (§5.2).
-_FIELD_LINE: Final = rf"[{_TCHAR}]+:{_FIELD_VALUE}\r\n"
+_FIELD_LINE: Final = rf"[{_TCHAR}]++:{_FIELD_VALUE}\r\n"
 FIELD_LINE: Final = _bytes(_FIELD_LINE)
 
 # RFC 9112 §3: request-line = method SP request-target SP HTTP-version. The target is checked by form later; here it
 # is any visible ASCII but "#", since no form has a fragment.
-_TARGET: Final = r"[\x21\x22\x24-\x7e]+"
+_TARGET: Final = r"[\x21\x22\x24-\x7e]++"
 REQUEST_LINE: Final = _bytes(rf"([{_TCHAR}]+) ({_TARGET}) HTTP/([0-9])\.([0-9])\r\n")
 
 # The whole head of a request at once: method, target, minor version. What follows are the field lines.
-REQUEST_HEAD: Final = re.compile(rf"([{_TCHAR}]+) ({_TARGET}) HTTP/1\.([01])\r\n(?:{_FIELD_LINE})*\r\n")
+# Possessive repetition ("++") takes what it can and never gives it back: no byte is matched twice.
+REQUEST_HEAD: Final = re.compile(rf"([{_TCHAR}]++) ({_TARGET}) HTTP/1\.([01])\r\n(?:{_FIELD_LINE})*+\r\n")
 
 # The fields that decide about framing, about the connection, and about what follows the message.
 CONTROL_FIELDS: Final = re.compile(
-    r"\r\n(host|content-length|transfer-encoding|connection|expect|upgrade):[ \t]*([^\r]*)",
+    r"\r\n(?=[cehtu])(host|content-length|transfer-encoding|connection|expect|upgrade):[ \t]*([^\r]*)",
     re.IGNORECASE | re.ASCII,
 )
 

@@ -46,6 +46,7 @@ class HttpSession:
 
     __slots__ = (
         "_advancing",
+        "_behind",
         "_blocked",
         "_body",
         "_deadline_ns",
@@ -75,6 +76,7 @@ class HttpSession:
         self._body: bytes | bytearray = b""
         self._trailers: Headers | None = None
         self._advancing = False
+        self._behind = False  # the connection is above its high-water mark: on_drain follows
         self._blocked = False  # the parser may hold requests that have to wait for answers to leave
         self._turn_over = False  # `_on_turn` is going to be called; until then the other connections are served
         self._stalled_at_ns = -1  # since when the client takes nothing of what is queued, as far as the timer has seen
@@ -136,7 +138,7 @@ class HttpSession:
                 self._dispatch()
                 if self._state != _SERVING:
                     return
-                if self._has_to_wait():
+                if (self._open or self._behind) and self._has_to_wait():
                     self._block()  # until an answer is complete, or on_drain
                     return
                 turn -= 1
@@ -160,8 +162,7 @@ class HttpSession:
 
     def _has_to_wait(self) -> bool:
         """Whether too many answers are open, or too little of them was taken, to read another request."""
-        connection = self.connection
-        return len(self._open) >= self._server.limits.pipeline or connection.write_buffer_size > connection.high_water
+        return self._behind or len(self._open) >= self._server.limits.pipeline
 
     def _block(self) -> None:
         self._blocked = True
@@ -265,7 +266,8 @@ class HttpSession:
             if self.connection.send(data):
                 return True
             if not self.connection.closed:
-                return False  # on_drain follows
+                self._behind = True
+                return False
         except ConnectionClosedError:
             pass
         self._state = _ENDED  # the response will be told, by on_close
@@ -277,10 +279,12 @@ class HttpSession:
             response.held.append((fd, offset, count))
             return False
         try:
-            return self.connection.send_file(fd, offset, count)
+            if self.connection.send_file(fd, offset, count):
+                return True
+            self._behind = True
         except ConnectionClosedError:
             self._state = _ENDED
-            return False
+        return False
 
     def finish(self, response: HttpResponse) -> None:
         """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
@@ -335,6 +339,7 @@ class HttpSession:
         self.connection.abort()
 
     def _on_drain(self, _connection: Connection) -> None:
+        self._behind = False
         if self._open:
             self._open[0].drained()
         self._advance()

@@ -56,7 +56,7 @@ class HttpServer:
         self.methods: Final = methods
         self.access_log = access_log
         """Whether each answer is logged to ``nimloop.http.access``, at level INFO."""
-        self.date_line: Final = DateLine()
+        self.date_line: Final = DateLine().get
         self.head_ns: Final = int(timeouts.head * 1e9)
         self.body_ns: Final = int(timeouts.body * 1e9)
         self.idle_ns: Final = int(timeouts.idle * 1e9)

@@ -173,7 +173,7 @@ class IocpBackend:
 
     def remove(self, fd: int) -> None:
         """Stop watching. The record stays until the kernel is done with it."""
-        registration = self._registered.pop(fd, None)
+        registration = self._registered.get(fd)
         if registration is None:
             return  # closed before
         registration.interest = 0
@@ -181,14 +181,16 @@ class IocpBackend:
         self._told.pop(registration, None)
         if registration.record.address not in self._in_flight:
             self._release_device(registration)
-            return
-        self._draining[registration.base] = registration
-        if not registration.cancelled:
-            registration.cancelled = True
-            try:
-                self._port.cancel(registration.device.handle, registration.record)
-            except OSError:
-                pass  # then the poll ends when the socket is closed, or something happens to it
+        else:
+            self._draining[registration.base] = registration
+            if not registration.cancelled:
+                registration.cancelled = True
+                try:
+                    self._port.cancel(registration.device.handle, registration.record)
+                except OSError:
+                    pass  # then the poll ends when the socket is closed, or something happens to it
+        # Last, so that whoever was interrupted by Ctrl+C can remove it again.
+        del self._registered[fd]
 
     def wake(self) -> None:
         """End the wait, from any thread."""

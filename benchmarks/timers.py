@@ -6,6 +6,7 @@ from _loops import Case, Plan, main
 from _report import Measure
 
 MEASURES = (
+    Measure("fill_ns", "fill ns"),
     Measure("add_ns", "add ns"),
     Measure("cancel_ns", "cancel ns"),
     Measure("churn_ns", "add + cancel ns"),

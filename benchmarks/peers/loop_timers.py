@@ -86,12 +86,12 @@ def of_asyncio(loop: asyncio.AbstractEventLoop) -> Timers[asyncio.TimerHandle]:
     return Timers(loop.call_later, cancel, None, drive, loop.close, 1_000_000)
 
 
-def of_sched(pending: int) -> Timers[sched.Event]:
+def of_sched(pending: int) -> Timers[sched.Event]:  # type: ignore[explicit-any] # an event's action has any arguments
     """Events in the standard library's heap; a cancellation there takes time in proportion to all of them."""
     scheduler = sched.scheduler(time.monotonic, time.sleep)
     enter = scheduler.enter
 
-    def add(delay: float, callback: Callback) -> sched.Event:
+    def add(delay: float, callback: Callback) -> sched.Event:  # type: ignore[explicit-any]
         return enter(delay, 0, callback)
 
     def drive(step: Callable[[], bool]) -> None:
@@ -137,8 +137,12 @@ class Measurement(Generic[T]):
         gc.collect()
         before = resident_bytes()
         kinds = self.chance.choices(range(len(_WEIGHTS)), _WEIGHTS, k=4096)
-        for number in range(pending):
-            timers.add(_BACKGROUND_SECONDS[kinds[number & 4095]] * (1.0 + self.chance.random()), turn_nothing)
+
+        def filling() -> None:
+            for number in range(pending):
+                timers.add(_BACKGROUND_SECONDS[kinds[number & 4095]] * (1.0 + self.chance.random()), turn_nothing)
+
+        self.fill_ns = cpu_ns(filling, pending)
         gc.collect()
         self.memory_bytes = (resident_bytes() - before) / pending
 
@@ -242,6 +246,7 @@ class Measurement(Generic[T]):
         """Medians of all figures."""
         both = [self.add_and_cancel() for _ in range(repeats)]
         return {
+            "fill_ns": self.fill_ns,
             "add_ns": statistics.median(adding for adding, _ in both),
             "cancel_ns": statistics.median(cancelling for _, cancelling in both),
             "churn_ns": statistics.median(self.churn() for _ in range(repeats)),

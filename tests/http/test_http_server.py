@@ -494,7 +494,9 @@ def test_a_process_ends_at_once_on_a_second_signal(
         with pytest.raises(ConnectionResetError):
             busy.recv(1)
     out, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, out, err) == (0, "end 1\n", "")
+    assert (process.returncode, err) == (0, "")
+    # One was cut off, and perhaps some that knocked while the listener was being closed.
+    assert int(out.removeprefix("end ")) >= 1
 
 
 def test_a_server_needs_no_with(tmp_path: Path) -> None:

@@ -763,7 +763,7 @@ def test_shutdown_with_nothing_queued(connected: Connected, read_all: ReadAll) -
 def test_shutdown_behind_a_full_socket(connected: Connected, until: Until, rest: Rest, read_all: ReadAll) -> None:
     """A peer that takes nothing is given all the time it needs, because the other direction is still in use."""
     conn, peer = connected()
-    conn.linger = 0.01
+    conn.stall = 0.01
     received = collect(conn)
     total = block(conn, peer, until)
     conn.shutdown()
@@ -885,7 +885,7 @@ def test_stalled_peer(
 ) -> None:
     """A peer that takes nothing is cut off with an error, whenever the close was asked for."""
     conn, peer = connected()
-    conn.linger = 0.03
+    conn.stall = 0.03
     ended = endings(conn)
     if when == "same event":
         conn.send(bytes(32 << 20))
@@ -909,7 +909,7 @@ def test_stalled_peer(
 def test_slow_peer_is_not_stalled(connected: Connected, loop: Loop, until: Until) -> None:
     """A peer that takes a little now and then has all the time it needs."""
     conn, peer = connected()
-    conn.linger = 0.1
+    conn.stall = 0.1
     total = block(conn, peer, until)
     ended = endings(conn)
     conn.close_after_drain()

@@ -80,7 +80,8 @@ class Deadline:
         if deadline_ns == NEVER_NS:
             return
         timer, callback = self._timer, self._callback
-        assert timer is not None and callback is not None  # else the timer would be cancelled
+        assert timer is not None
+        assert callback is not None  # else the timer would be cancelled
         if deadline_ns > self._wheel.clock():
             timer.rearm_at(deadline_ns)
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Final, Self, final
 
 from nimloop_core._watch_events import ATTRIBUTES, CREATED, DELETED, ENDED, MODIFIED, RENAMED, Host, Kind
@@ -78,8 +78,8 @@ class _Lost:
 class _Comparison:
     """The way from one tree to another."""
 
-    def __init__(self, emit: Callable[..., object]) -> None:
-        self._emit = emit
+    def __init__(self, host: Host) -> None:
+        self._emit = host.emit
         self._lost: dict[int, _Lost] = {}  # by id of the node
         self._by_key: dict[tuple[object, ...], _Lost] = {}
         self._pairs: deque[tuple[str, Node, Node]] = deque()  # folders that are both there and there
@@ -245,7 +245,7 @@ class Tree:
         if self.file is None and (self.root.permissions != root.permissions or ATTRIBUTES in self.root.told):
             self._host.emit(ATTRIBUTES, self.path, is_dir=True)
         old, self.root = self.root, root
-        yield from _Comparison(self._host.emit).run(self.path, old, root)
+        yield from _Comparison(self._host).run(self.path, old, root)
 
     def _look(self, root: Node, old_root: Node | None, dirty: set[str] | None) -> Steps:
         """List the root and, if wanted, all below it; clean folders are taken over as they were."""

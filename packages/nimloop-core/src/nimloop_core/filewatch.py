@@ -216,7 +216,7 @@ class FileWatcher:
         try:
             self._deliver()
         finally:  # Ctrl+C included: the rest is not lost
-            if not self._closed and (cost or self._events):
+            if not self.closed and (cost or self._events):
                 self._scheduled = True
                 self.loop.call_soon(self._continue)
 

@@ -65,9 +65,10 @@ class _Selector(selectors.BaseSelector):
     def __init__(self, loop: Loop, on_ready: EventCallback) -> None:
         self._loop: Final = loop
         self._inner: Final = selectors.DefaultSelector()
+        if not hasattr(self._inner, "fileno"):
+            self._inner.close()
+            raise OSError("this system's selectors are no descriptors: it has neither epoll nor kqueue")
         try:
-            if not hasattr(self._inner, "fileno"):
-                raise OSError("this system's selectors are no descriptors: it has neither epoll nor kqueue")
             self._watcher: Final = loop.register(self._inner, READ, on_ready)
         except BaseException:
             self._inner.close()
@@ -151,7 +152,7 @@ class AsyncioGuest:
         self._asked = False  # the host to call _run()
 
     @property
-    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+    def asyncio_loop(self) -> asyncio.SelectorEventLoop:
         """The loop that coroutines run on; other threads use its ``call_soon_threadsafe``.
 
         While the nimloop loop does not run, ``run_until_complete`` runs both.
@@ -221,6 +222,9 @@ class AsyncioGuest:
             else:
                 self._on_told()
                 return
+        except (KeyboardInterrupt, SystemExit):
+            self._on_told()  # what the turn has not run yet is run when the host goes on
+            raise
         finally:
             selector.in_turn = False
         if selector.timeout is None:
@@ -236,6 +240,7 @@ class _GuestLoop(asyncio.SelectorEventLoop):
     def __init__(self, selector: _GuestSelector, host: Loop, on_told: Callable[[], None]) -> None:
         self._host: Final = host
         self._on_told: Final = on_told
+        self._turns: Final = selector  # under a name that asyncio does not use
         self.told = False
         super().__init__(selector)
         selector.guest = self
@@ -243,6 +248,14 @@ class _GuestLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the time on the nimloop loop's clock."""
         return self._host.time()
+
+    def run_forever(self) -> None:
+        """Run for a turn, or in charge of both loops; what is left after that is the host's affair again."""
+        try:
+            super().run_forever()
+        finally:
+            if not self._turns.in_turn:
+                self._on_told()
 
     def call_soon(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None

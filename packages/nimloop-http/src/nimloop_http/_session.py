@@ -32,6 +32,10 @@ _SERVING: Final = 0
 _LAST: Final = 1
 _ENDED: Final = 2
 
+# Seconds that an idle client has to end its side too: time to take the last answer off the network, and not so long
+# that stopping a server has to wait for browsers.
+_FAREWELL: Final = 0.5
+
 # What the deadline is for.
 _NOTHING: Final = -1
 _FOR_REQUEST: Final = 0
@@ -84,6 +88,7 @@ class HttpSession:
         self._waiting_for = _FOR_HEAD
         self._deadline_ns = connection.loop.clock() + server.head_ns
         self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
+        connection.stall = server.timeouts.write
         connection.on_data = self._on_data
         connection.on_eof = self._on_eof
         connection.on_drain = self._on_drain
@@ -351,14 +356,12 @@ class HttpSession:
         if self._state == _SERVING:
             self._state = _LAST
             if not self._open:
-                self._end(linger=None)
+                self._end(linger=_FAREWELL)
 
     def _end(self, linger: float | None) -> None:
         """Close the connection after what is queued."""
         self._state = _ENDED
         self._timer.cancel()
-        if linger == 0:
-            self.connection.linger = self._server.timeouts.write  # while the client takes what is queued
         self.connection.close_after_drain(linger)
 
     def _on_close(self, _connection: Connection, _error: Exception | None) -> None:
@@ -411,7 +414,7 @@ class HttpSession:
                 what = "body" if self._waiting_for == _FOR_BODY else "head"
                 self._refuse(TimedOutError(f"the {what} of the request did not arrive in time"))
             elif not self._open and not connection.write_buffer_size:
-                self._end(linger=None)
+                self._end(linger=_FAREWELL)
             left = server.write_ns
             self._deadline_ns = now + left
         if self._state != _ENDED:

@@ -33,6 +33,7 @@ HIGH_WATER: Final = 64 * 1024
 LOW_WATER: Final = 16 * 1024
 MAX_BUFFER: Final = 64 << 20
 LINGER: Final = 5.0
+STALL: Final = 30.0
 
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
@@ -91,6 +92,7 @@ class Connection:
         "on_data",
         "on_drain",
         "on_eof",
+        "stall",
     )
 
     def __init__(
@@ -116,6 +118,9 @@ class Connection:
         self.low_water = LOW_WATER
         self.max_buffer = MAX_BUFFER
         self.linger = LINGER
+        """Seconds that `close_after_drain` leaves the peer to end its side, once everything was sent."""
+        self.stall = STALL
+        """Seconds that a closing connection waits for a peer that takes nothing of what is queued."""
         self._sock = sock
         self._owner = owner
         self._peer = peer
@@ -382,7 +387,7 @@ class Connection:
         Then `linger` seconds (by default ``conn.linger``) are left to the peer to end its side too, while what it
         still sends is thrown away; closing without that could make the kernel reset the connection and destroy what
         the peer has not read. 0 closes at once: right when the peer is known to send nothing more. A peer that
-        takes nothing of what is queued for as long as ``conn.linger`` is cut off with `StalledError`.
+        takes nothing of what is queued for ``conn.stall`` seconds is cut off with `StalledError`.
         """
         if linger:
             self.linger = linger
@@ -467,15 +472,15 @@ class Connection:
     def _expect_progress(self) -> None:
         if self._timer is None:
             self._sent_before = self.bytes_sent
-            self._timer = self.loop.call_later(self.linger, self._check_progress)
+            self._timer = self.loop.call_later(self.stall, self._check_progress)
 
     def _check_progress(self) -> None:
-        """While closing: give a peer that takes something another `linger` seconds, cut one off that does not."""
+        """While closing: give a peer that takes something another `stall` seconds, cut one off that does not."""
         if self.bytes_sent == self._sent_before:
-            self._end(StalledError(f"the peer took nothing for {self.linger} seconds"))
+            self._end(StalledError(f"the peer took nothing for {self.stall} seconds"))
         elif self._timer is not None:
             self._sent_before = self.bytes_sent
-            self._timer.reschedule(self.linger)
+            self._timer.reschedule(self.stall)
 
     # Small things ---------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ NimloopError
     ├── LimitError                  a bound of ours was reached
     │   └── WriteBufferFullError    more unsent bytes than the connection may hold
     ├── FileTruncatedError          a file ended before the range that was to be sent
-    └── StalledError (TimeoutError) the peer did not take what was left within the linger time
+    └── StalledError (TimeoutError) the peer took nothing of what was left for the stall time
 
 What the kernel says (ConnectionResetError, BrokenPipeError …) is not wrapped.
 """
@@ -42,4 +42,4 @@ class FileTruncatedError(NetError):
 
 
 class StalledError(NetError, TimeoutError):
-    """A closing connection made no progress for the linger time and was aborted."""
+    """A closing connection made no progress for the stall time and was aborted."""

@@ -9,7 +9,7 @@ The contract
     Interest in ``READ``, ``WRITE`` or both, never in nothing: then the table removes the descriptor. ``add`` and
     ``modify`` raise what the kernel says; ``modify`` makes what is ready by then come (again), also as an edge.
     ``remove`` never raises: the owner may have closed the descriptor already, and then the kernel has forgotten it by
-    itself.
+    itself. It may be called for what was never added, and after Ctrl+C in the middle of any of the three it tidies up.
 ``wake()``
     Ends a ``poll`` in progress, or the next one, at once. The only method for other threads and signal handlers.
 ``poll(timeout_ns, table)``

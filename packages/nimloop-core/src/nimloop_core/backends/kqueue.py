@@ -204,7 +204,7 @@ class KqueueBackend:
         return called
 
     def fileno(self) -> int:
-        """Return the descriptor that another loop can wait for."""
+        """Return the descriptor that another loop can wait for; what the kernel has refused does not show there."""
         return self._kqueue.fileno()
 
     def close(self) -> None:

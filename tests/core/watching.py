@@ -1,0 +1,119 @@
+"""What the tests of file watchers share: a watcher that is waited for, and a picture made of nothing but its events."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, final
+
+from nimloop_core import Loop
+from nimloop_core import filewatch as fw
+from nimloop_core.filewatch import FileEvent, FileWatcher
+from nimloop_core.testing import FakeClock
+
+# Nothing here takes that long; a test that waits for an event that never comes ends with the list of those that did.
+LIMIT: Final = 20.0
+
+
+def listing(root: Path) -> dict[str, bool]:
+    """Return every path below a folder and whether it is a folder."""
+    found: dict[str, bool] = {}
+    for folder, folders, files in os.walk(root):
+        found.update({os.path.join(folder, name): False for name in files})
+        for name in folders:
+            path = os.path.join(folder, name)
+            found[path] = not os.path.islink(path)
+    return found
+
+
+@final
+class Watching:
+    """One mechanism on one loop, and what has been reported."""
+
+    def __init__(self, loop: Loop, mechanism: str, root: Path, clock: FakeClock | None = None) -> None:
+        self.loop = loop
+        self.clock = clock
+        self.mechanism = mechanism
+        self.root = root
+        self.events: list[FileEvent] = []
+        self.picture: dict[str, bool] = {}
+        self.watchers: list[FileWatcher] = []
+
+    def watch(self, path: Path | None = None, *, recursive: bool = False) -> FileWatcher:
+        """Watch a path, the root as a rule."""
+        path = path or self.root
+        watcher = FileWatcher(self.loop, path, self.on_change, recursive=recursive, mechanism=self.mechanism)
+        self.watchers.append(watcher)
+        self.picture = listing(path)
+        return watcher
+
+    def on_change(self, event: FileEvent) -> None:
+        """Note the event and change the picture as it says."""
+        assert not self.watchers[-1].closed or event.kind == fw.ENDED
+        assert os.path.isabs(event.path)
+        assert (event.old_path is not None) == (event.kind == fw.RENAMED)
+        self.events.append(event)
+        if event.kind == fw.CREATED:
+            self._drop(event.path)
+            self.picture[event.path] = event.is_dir
+        elif event.kind == fw.DELETED:
+            self._drop(event.path)
+        elif event.old_path is not None:
+            self._drop(event.path)
+            for path in [each for each in self.picture if _is_in(each, event.old_path)]:
+                self.picture[event.path + path[len(event.old_path) :]] = self.picture.pop(path)
+            self.picture[event.path] = event.is_dir
+        elif event.kind == fw.OVERFLOW:
+            self._drop(event.path)
+            self.picture.update(listing(Path(event.path)))
+            if event.path != os.fspath(self.root) and os.path.isdir(event.path):
+                self.picture[event.path] = True
+
+    def _drop(self, path: str) -> None:
+        for each in [each for each in self.picture if _is_in(each, path)]:
+            del self.picture[each]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Run the loop until the condition holds."""
+        limit = time.monotonic() + LIMIT
+        while not condition():
+            assert time.monotonic() < limit, self.seen
+            self.loop.run_once(0.05)
+            if self.clock is not None:
+                self.clock.advance(0.05)  # also when the loop had no reason to wait
+
+    def expect(self, kind: str, name: str, old_name: str | None = None) -> None:
+        """Run the loop until this event has come, by names below the root."""
+        self.until(lambda: (kind, name, old_name) in self.seen)
+
+    def settle(self) -> None:
+        """Run the loop until the last of everything so far has been told, and the picture is the truth."""
+        mark = self.root / f"mark{len(self.events)}"
+        mark.touch()
+        self.until(lambda: self.picture.get(os.fspath(mark)) is False)
+        mark.unlink()
+        self.until(lambda: os.fspath(mark) not in self.picture)
+        self.events = [each for each in self.events if each.path != os.fspath(mark)]
+        self.until(lambda: self.picture == listing(self.root))
+
+    @property
+    def seen(self) -> list[tuple[str, str, str | None]]:
+        """What was reported: kind and names below the root."""
+        return [
+            (each.kind, self._short(each.path), self._short(each.old_path) if each.old_path else None)
+            for each in self.events
+        ]
+
+    def _short(self, path: str) -> str:
+        return os.path.relpath(path, self.root)
+
+    def close(self) -> None:
+        """Close the watchers."""
+        for watcher in self.watchers:
+            watcher.close()
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")

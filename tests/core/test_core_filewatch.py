@@ -8,57 +8,20 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.watching import Watching, listing, perform, prepare, watching
 
 from nimloop_core import BackendUnavailableError, DelayError, Loop, LoopClosedError
 from nimloop_core import filewatch as fw
 from nimloop_core.filewatch import FileEvent, FileWatcher
-from nimloop_core.testing import FakeBackend, FakeClock
-from tests.core import vnode_standin
-from tests.core.watching import Watching, listing
-
-if TYPE_CHECKING:
-    from nimloop_core._watch_events import Host, Mechanism
-    from nimloop_core._watch_kqueue import VnodeApi
 
 MECHANISMS = ["inotify", "kqueue", "polling"]
-
-
-def use_standin(patch: pytest.MonkeyPatch) -> None:
-    """Have ``mechanism="kqueue"`` where the kernel has no queue."""
-
-    def make(host: Host, *, recursive: bool, interval: float) -> Mechanism:
-        from nimloop_core._watch_kqueue import KqueueWatch  # noqa: PLC0415 (as FileWatcher does)
-
-        return KqueueWatch(host, recursive=recursive, api=cast("VnodeApi", vnode_standin.StandIn()))
-
-    patch.setitem(fw._MECHANISMS, "kqueue", (lambda: True, make))
-
-
-def prepare(mechanism: str, patch: pytest.MonkeyPatch) -> None:
-    """Skip what this system has not, and put the stand-in in."""
-    if mechanism == "kqueue" and "kqueue" not in fw.available():
-        if not vnode_standin.AVAILABLE:
-            pytest.skip("no queue, and nothing to make one of")
-        use_standin(patch)
-    if mechanism not in fw.available():
-        pytest.skip(f"no {mechanism} on this system")
-
-
-@contextmanager
-def watching(mechanism: str, root: Path) -> Iterator[Watching]:
-    """Open a loop for a mechanism: polling has no kernel to wait for, and lives on virtual time."""
-    clock = FakeClock(7) if mechanism == "polling" else None
-    with Loop(FakeBackend(clock), clock=clock) if clock else Loop() as loop, ExitStack() as stack:
-        found = Watching(loop, mechanism, root, clock)
-        stack.callback(found.close)
-        yield found
 
 
 @pytest.fixture(params=MECHANISMS)
@@ -374,7 +337,7 @@ def test_a_link_that_leads_nowhere_is_watched_as_a_file(watched: Watching, root:
 def test_the_end_of_the_watched_folder_is_the_end(
     watched: Watching,
     root: Path,
-    moved: bool,
+    moved: bool,  # noqa: FBT001
     recursive: bool,  # noqa: FBT001
 ) -> None:
     """Two events, and the watcher has closed itself when the last one comes."""
@@ -503,7 +466,7 @@ def test_a_storm_does_not_starve_the_loop(watched: Watching, root: Path) -> None
 
     watched.loop.call_soon(note)
     watched.until(lambda: watched.picture == listing(root))
-    steps = [after - before for before, after in zip(counts, counts[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(counts)]
     assert max(steps) <= 2 * fw._QUOTA
 
 
@@ -555,33 +518,6 @@ OPERATIONS = st.lists(
     ),
     max_size=30,
 )
-
-
-def perform(operation: str, root: Path, outside: Path, path: str, other: str) -> None:
-    """Do something to the tree, if it can be done."""
-    target = root / path
-    try:
-        if operation == "touch":
-            target.touch()
-        elif operation == "write":
-            with target.open("a") as file:
-                file.write("text")
-        elif operation == "mkdir":
-            target.mkdir(parents=True)
-        elif operation == "remove":
-            shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
-        elif operation == "chmod":
-            target.chmod(0o750)
-        elif operation == "link":
-            target.symlink_to(root)
-        elif operation == "rename":
-            target.rename(root / other)
-        elif operation == "out":
-            target.rename(outside / path.replace("/", "_"))
-        elif operation == "in":
-            (outside / other.replace("/", "_")).rename(target)
-    except OSError:
-        pass  # not possible as things are
 
 
 @pytest.mark.parametrize("name", MECHANISMS)

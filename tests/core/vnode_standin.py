@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, final
 
 from nimloop_core import _inotify
@@ -28,7 +29,7 @@ NOTE_RENAME: Final = 0x20
 _NAMES: Final = _inotify.IN_CREATE | _inotify.IN_DELETE | _inotify.IN_MOVED_FROM | _inotify.IN_MOVED_TO
 _MASK: Final = _NAMES | _inotify.IN_MODIFY | _inotify.IN_ATTRIB | _inotify.IN_MOVE_SELF | _inotify.IN_MASK_ADD
 
-AVAILABLE: Final = _inotify.available() and os.path.exists("/proc/self/fd")
+AVAILABLE: Final = _inotify.available() and Path("/proc/self/fd").exists()
 
 
 @final
@@ -67,7 +68,7 @@ class Queue:
             path = f"/proc/self/fd/{change.ident}"
             wd = self._inotify.add(path, _MASK)
             if stat.S_ISDIR(status.st_mode):
-                self._inotify.add(os.path.dirname(os.readlink(path)), _inotify.IN_DELETE | _inotify.IN_MASK_ADD)
+                self._inotify.add(str(Path(path).readlink().parent), _inotify.IN_DELETE | _inotify.IN_MASK_ADD)
             self._known[change.ident] = (wd, (status.st_dev, status.st_ino))
         # A record has 16 bytes at least: what is read fits into the list.
         buffer = memoryview(bytearray(16 * max_events))

@@ -1,17 +1,27 @@
 """What the tests of file watchers share: a watcher that is waited for, and a picture made of nothing but its events."""
 
+# ruff: noqa: PTH (paths come as strings in events, and Path would clean them up)
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, cast, final
+
+import pytest
+from tests.core import vnode_standin
 
 from nimloop_core import Loop
 from nimloop_core import filewatch as fw
 from nimloop_core.filewatch import FileEvent, FileWatcher
-from nimloop_core.testing import FakeClock
+from nimloop_core.testing import FakeBackend, FakeClock
+
+if TYPE_CHECKING:
+    from nimloop_core._watch_events import Host, Mechanism
+    from nimloop_core._watch_kqueue import VnodeApi
 
 # Nothing here takes that long; a test that waits for an event that never comes ends with the list of those that did.
 LIMIT: Final = 20.0
@@ -117,3 +127,61 @@ class Watching:
 
 def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + "/")
+
+
+def use_standin(patch: pytest.MonkeyPatch) -> None:
+    """Have ``mechanism="kqueue"`` where the kernel has no queue."""
+
+    def make(host: Host, *, recursive: bool, interval: float) -> Mechanism:
+        from nimloop_core._watch_kqueue import KqueueWatch  # noqa: PLC0415 (as FileWatcher does)
+
+        return KqueueWatch(host, recursive=recursive, api=cast("VnodeApi", vnode_standin.StandIn()))
+
+    patch.setitem(fw._MECHANISMS, "kqueue", (lambda: True, make))
+
+
+def prepare(mechanism: str, patch: pytest.MonkeyPatch) -> None:
+    """Skip what this system has not, and put the stand-in in."""
+    if mechanism == "kqueue" and "kqueue" not in fw.available():
+        if not vnode_standin.AVAILABLE:
+            pytest.skip("no queue, and nothing to make one of")
+        use_standin(patch)
+    if mechanism not in fw.available():
+        pytest.skip(f"no {mechanism} on this system")
+
+
+@contextmanager
+def watching(mechanism: str, root: Path) -> Iterator[Watching]:
+    """Open a loop for a mechanism: polling has no kernel to wait for, and lives on virtual time."""
+    clock = FakeClock(7) if mechanism == "polling" else None
+    with Loop(FakeBackend(clock), clock=clock) if clock else Loop() as loop, ExitStack() as stack:
+        found = Watching(loop, mechanism, root, clock)
+        stack.callback(found.close)
+        yield found
+
+
+def perform(operation: str, root: Path, outside: Path, path: str, other: str) -> None:
+    """Do something to the tree, if it can be done."""
+    target = root / path
+    try:
+        if operation == "touch":
+            target.touch()
+        elif operation == "write":
+            with target.open("a") as file:
+                file.write("text")
+        elif operation == "mkdir":
+            target.mkdir(parents=True)
+        elif operation == "remove":
+            shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
+        elif operation == "chmod":
+            target.chmod(0o750)
+        elif operation == "link":
+            target.symlink_to(root)
+        elif operation == "rename":
+            target.rename(root / other)
+        elif operation == "out":
+            target.rename(outside / path.replace("/", "_"))
+        elif operation == "in":
+            (outside / other.replace("/", "_")).rename(target)
+    except OSError:
+        pass  # not possible as things are

@@ -133,8 +133,10 @@ class InotifyWatch:
             self._expire(cookie)
             return
         folder = self._folders.find(wd)
-        if folder is None:
-            return  # of a watch that was ended while this was in the queue
+        if folder is None:  # of a watch that was ended while this was in the queue
+            if mask & IN_MOVED_TO:
+                self._expire(cookie)
+            return
         if not name:
             self._apply_to_itself(folder, mask)
         elif self._file is not None:
@@ -211,12 +213,13 @@ class InotifyWatch:
         source = move.folder.folders.get(move.name) if move else None
         if move is None or not move.known:
             self._folders.forget(source)
-            if not listed:
+            # Listed after the move, or before: then it is not what was listed.
+            if not listed or (is_dir and not self._folders.is_at(folder.folders.get(name), path)):
                 self._appear(folder, name, is_dir=is_dir)
             elif not is_dir:
-                self._host.emit(MODIFIED, path)  # listed before or after the move: it may have been replaced
+                self._host.emit(MODIFIED, path)
             return
-        if is_dir and listed:
+        if is_dir and listed and source is not None and source.wd < 0:
             # It was listed where it is now, with all that is in it: what is known of the old place is out of date.
             self._host.emit(DELETED, move.path, is_dir=True)
             self._folders.forget(source)

@@ -41,19 +41,17 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar, TypeVarTuple, final
+from typing import Final, Self, TypeVar, TypeVarTuple, final
 
 from nimloop_core._deadlines import Deadline
 from nimloop_core._loop import Loop
 from nimloop_core._watchers import READ
-from nimloop_core.abc import EventCallback
+from nimloop_core.abc import EventCallback, HasFileno
 from nimloop_core.errors import LoopRunningError
-
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+_Source = int | HasFileno
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 _TURNS: Final = 64  # of the guest, before the host looks at its own descriptors again
@@ -74,19 +72,19 @@ class _Selector(selectors.BaseSelector):
             self._inner.close()
             raise
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+    def register(self, fileobj: _Source, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch a descriptor for asyncio."""
         return self._inner.register(fileobj, events, data)
 
-    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+    def unregister(self, fileobj: _Source) -> selectors.SelectorKey:
         """Stop watching it."""
         return self._inner.unregister(fileobj)
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+    def modify(self, fileobj: _Source, events: int, data: object = None) -> selectors.SelectorKey:
         """Watch it for something else."""
         return self._inner.modify(fileobj, events, data)
 
-    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
+    def get_map(self) -> Mapping[_Source, selectors.SelectorKey]:
         """Return what is watched for asyncio."""
         return self._inner.get_map()
 

@@ -1,4 +1,4 @@
-"""What the tests of nimloop-core share: loops with and without a kernel, descriptors, and two watchful eyes.
+"""What the tests of nimloop-core share: loops with and without a kernel, and descriptors.
 
 Backends of other systems take part in the conformance suite over stand-ins: kqueue over one of `select.kqueue`, the
 completion port over a model of it.
@@ -6,15 +6,12 @@ completion port over a model of it.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
 from tests.core import stand_ins
 from tests.core.iocp_model import ModelPort
 
@@ -24,44 +21,8 @@ from nimloop_core.testing import FakeBackend, FakeClock
 if sys.platform != "win32":
     import resource
 
-# CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
-# Explaining a failure traces every line and can take longer than pytest.toml allows; shrinking is what helps.
-QUICK = [phase for phase in Phase if phase is not Phase.explain]
-settings.register_profile("nimloop", deadline=None, derandomize=True, phases=QUICK)
-settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nimloop"))
-
 MakePipe = Callable[[], tuple[int, int]]
 MakePair = Callable[[], tuple[socket.socket, socket.socket]]
-
-
-@pytest.fixture(autouse=True)
-def unexpected_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail a test that has logged a warning or worse without taking it off `caplog`."""
-    yield
-    unexpected = [each for each in caplog.get_records("call") if each.levelno >= logging.WARNING]
-    assert not unexpected, "unexpected logs"
-
-
-@pytest.fixture(autouse=True)
-def descriptors() -> Iterator[Callable[[], set[str]]]:
-    """Compare what is open before and after the test; gives the function that tells what is open now."""
-
-    def opened() -> set[str]:
-        found = set()
-        for entry in Path("/proc/self/fd").iterdir():
-            try:
-                found.add(f"{entry.name} {entry.readlink()}")
-            except FileNotFoundError:
-                continue  # the directory itself, while it was listed
-        return found
-
-    if not sys.platform.startswith("linux"):
-        yield set
-        return
-    before = opened()
-    yield opened
-    assert opened() == before
 
 
 @pytest.fixture

@@ -1,31 +1,22 @@
-"""What the tests of nimloop-net share: loops on every backend, sockets in pairs, and watchful eyes.
+"""What the tests of nimloop-net share: loops on every backend, and sockets in pairs.
 
 Test modules are collected by path and cannot import one another, so everything here is a fixture.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import final
 
 import pytest
-from hypothesis import settings
+from tests.core import stand_ins
+from tests.core.iocp_model import ModelPort
 
-from nimloop_core import Backend, Loop, WatcherTable, backends
+from nimloop_core import Backend, Loop, WatcherTable
 from nimloop_net import Connection, TcpServer
 
-# CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
-settings.register_profile("default", deadline=None, derandomize=True)
-settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
-
-NATIVE = ["epoll", "poll"]
 PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
 
 
@@ -67,38 +58,13 @@ class WatchedBackend:
         self.polls += 1
         return self._real.poll(timeout_ns, table)
 
+    def fileno(self) -> int:
+        """Pass on."""
+        return self._real.fileno()
+
     def close(self) -> None:
         """Pass on."""
         self._real.close()
-
-
-@pytest.fixture(autouse=True)
-def unexpected_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail a test that has logged a warning or worse."""
-    yield
-    unexpected = [each for each in caplog.get_records("call") if each.levelno >= logging.WARNING]
-    assert not unexpected, "unexpected logs"
-
-
-@pytest.fixture(autouse=True)
-def descriptors() -> Iterator[Callable[[], set[str]]]:
-    """Compare what is open before and after the test; gives the function that tells what is open now."""
-
-    def opened() -> set[str]:
-        found = set()
-        for entry in Path("/proc/self/fd").iterdir():
-            try:
-                found.add(f"{entry.name} {entry.readlink()}")
-            except FileNotFoundError:
-                continue  # the directory itself, while it was listed
-        return found
-
-    if not sys.platform.startswith("linux"):
-        yield set
-        return
-    before = opened()
-    yield opened
-    assert opened() == before
 
 
 @pytest.fixture
@@ -109,13 +75,15 @@ def errors() -> Iterator[list[Exception]]:
     assert told == []
 
 
-@pytest.fixture(params=NATIVE)
-def backend(request: pytest.FixtureRequest) -> WatchedBackend:
-    """Wait with each mechanism of this system."""
+@pytest.fixture(params=stand_ins.NAMES)
+def backend(request: pytest.FixtureRequest) -> Iterator[WatchedBackend]:
+    """Wait with each mechanism, those of other systems over their stand-ins."""
     name = str(request.param)
-    if name not in backends.available():
+    if not stand_ins.exists(name):
         pytest.skip(f"no {name} on this system")
-    return WatchedBackend(backends.create(name))
+    ports: list[ModelPort] = []
+    yield WatchedBackend(stand_ins.create(name, ports))
+    assert [port.violations for port in ports] == [[] for _ in ports]
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""What the tests of nimloop-http share: two watchful eyes, and how hypothesis searches.
-
-Test modules are collected by path and cannot import one another, so everything here is a fixture.
-"""
+"""What all tests share: two watchful eyes, and how hypothesis searches."""
 
 from __future__ import annotations
 
@@ -12,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
-settings.register_profile("default", deadline=None, derandomize=True)
+# Explaining a failure traces every line and can take longer than pytest.toml allows; shrinking is what helps.
+QUICK = [phase for phase in Phase if phase is not Phase.explain]
+settings.register_profile("nimloop", deadline=None, derandomize=True, phases=QUICK)
 settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nimloop"))
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from nimloop_http._headers import Headers as Headers
 from nimloop_http._mime import get_file_ext as get_file_ext
 from nimloop_http._ranges import ByteRange as ByteRange
 from nimloop_http._ranges import parse_range as parse_range
+from nimloop_http._stream import ResponseStream as ResponseStream
 from nimloop_http.limits import Limits as Limits
 from nimloop_http.limits import Timeouts as Timeouts
 from nimloop_http.parser import Body as Body
@@ -18,7 +19,6 @@ from nimloop_http.parser import Trailers as Trailers
 from nimloop_http.request import HttpRequest as HttpRequest
 from nimloop_http.request import Params as Params
 from nimloop_http.response import HttpResponse as HttpResponse
-from nimloop_http.response import ResponseStream as ResponseStream
 from nimloop_http.server import HttpServer as HttpServer
 from nimloop_http.server import OnRequest as OnRequest
 from nimloop_http.server import serve as serve

@@ -13,7 +13,8 @@ from typing import Final, Protocol, Self, final
 
 from nimloop_http import _encode
 from nimloop_http._framing import Head
-from nimloop_http.errors import ContentLengthError, ResponseSentError, StaleResponseError
+from nimloop_http._stream import ResponseStream
+from nimloop_http.errors import ResponseSentError, StaleResponseError
 from nimloop_net import Connection
 
 FRESH: Final = 0
@@ -336,84 +337,3 @@ class HttpResponse:
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self._status} {('fresh', 'streaming', 'done')[self._state]}>"
-
-
-@final
-class ResponseStream:
-    """The body of a response, piece by piece. Made by `HttpResponse.stream`."""
-
-    __slots__ = ("_behind", "_channel", "_chunked", "_held", "_left", "_mute", "_response", "on_close", "on_drain")
-
-    def __init__(
-        self, response: HttpResponse, channel: Channel, *, chunked: bool, length: int | None, mute: bool
-    ) -> None:
-        self._response = response
-        self._channel = channel
-        self._chunked = chunked
-        self._left = length
-        self._mute = mute  # HEAD: the handler does its work, the client gets none of it
-        self._behind = False  # on_drain is owed
-        self._held = 0  # bytes written before it was this response's turn
-        self.on_drain: Callable[[], object] | None = None
-        """Called when the client has caught up after a `write` that returned False."""
-        self.on_close: Callable[[], object] | None = None
-        """Called when the client goes away before `end`."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing can be written any more: `end` was called or the client has gone."""
-        return self._response.closed or self._response.done
-
-    def write(self, data: str | bytes | bytearray | memoryview) -> bool:
-        """Send a piece: text as UTF-8, or bytes. Returns False when the client is behind: wait for `on_drain`.
-
-        Raises `StaleResponseError` when the client has gone, `ResponseSentError` after `end`, `ContentLengthError`
-        beyond the promised length.
-        """
-        self._need_open()
-        piece = data.encode() if isinstance(data, str) else bytes(memoryview(data))
-        if self._left is not None:
-            if len(piece) > self._left:
-                self._channel.break_off()
-                raise ContentLengthError(f"{len(piece) - self._left} bytes more than the promised length")
-            self._left -= len(piece)
-        if not piece or self._mute:
-            return True  # an empty chunk would be the last one
-        self._response.bytes_sent += len(piece)
-        if self._chunked:
-            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-        if not self._channel.write(self._response, piece):
-            self._behind = True
-            if self._response.held:
-                self._held += len(piece)
-                if self._held > self._response.connection.max_buffer:
-                    self._channel.break_off()  # as the connection does it with one that does not wait for on_drain
-        return not self._behind
-
-    def end(self) -> None:
-        """Complete the response. Raises `ContentLengthError` when less than the promised length was written."""
-        self._need_open()
-        if self._left and not self._mute:
-            self._channel.break_off()
-            raise ContentLengthError(f"{self._left} bytes less than the promised length")
-        if self._chunked:
-            self._channel.write(self._response, b"0\r\n\r\n")
-        self.forget()
-        self._response.end_stream()
-
-    def drained(self) -> None:
-        """Called by the response: the client has caught up."""
-        if self._behind:
-            self._behind = False
-            if self.on_drain is not None:
-                self.on_drain()
-
-    def forget(self) -> None:
-        """There is nothing more to call back for."""
-        self.on_drain = self.on_close = None  # these often lead back here: a cycle
-
-    def _need_open(self) -> None:
-        if self._response.done:
-            raise ResponseSentError("the stream was ended already")
-        if self._response.closed:
-            raise StaleResponseError("the client has gone; set on_close to be told")

@@ -57,7 +57,7 @@ class Deadline:
             if wheel.closed:
                 raise LoopClosedError("the loop of this deadline is closed")
             if timer is None:
-                timer = self._timer = Timer(wheel, 0, 0, self._on_timer)
+                timer = self._timer = Timer(wheel, 0, self._on_timer)
             wheel.arm(timer, deadline_ns)
         elif timer.deadline_ns > deadline_ns:
             timer.rearm_at(deadline_ns)

@@ -20,6 +20,7 @@ import time
 import traceback
 import warnings
 from collections import deque
+from math import ceil
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -27,7 +28,7 @@ from nimloop_core import backends
 from nimloop_core._buffers import BufferPool
 from nimloop_core._signals import SignalHandler, SignalHub
 from nimloop_core._stats import LoopStats, MeasuredCallback, Monitor
-from nimloop_core._timers import Timer, TimerWheel, to_ns
+from nimloop_core._timers import MAX_SECONDS, Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
 from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError, WrongThreadError
@@ -131,7 +132,7 @@ class Loop:
         self._monitor: Final = None if slow_callback_ns is None else Monitor(clock, slow_callback_ns)
         # Whether calls have to take the slow way in: nothing but this is looked at in the ordinary case.
         self._guarded = debug or self._monitor is not None
-        self._thread = 0  # that runs it
+        self._owner = 0  # that runs it
         self._made = traceback.extract_stack(limit=8)[:-1] if debug else None
         self._iterations = 0
         self._events = 0
@@ -217,12 +218,15 @@ class Loop:
 
     def call_soon_threadsafe(self, callback: Callback) -> None:
         """Like `call_soon`, from any thread: the loop is woken up."""
-        callback = self._measured(callback)
+        if self._monitor is not None or not callable(callback):
+            callback = self._measured(callback)
         with self._lock:
             if self._closed:
                 raise _closed()
             self._posted.append(callback)
-            self._wake()
+            if not self._woken:
+                self._woken = True
+                self._backend.wake()
 
     def call_later(self, delay: float, callback: Callback) -> Timer:
         """Call back once, `delay` seconds from now; never early.
@@ -231,7 +235,13 @@ class Loop:
         """
         if self._guarded or not callable(callback):
             callback = self._admit(callback)
-        return self._wheel.add(to_ns(delay), 0, callback)
+        # What to_ns and TimerWheel.add do, without the calls: servers come here for every request.
+        if not 0 <= delay <= MAX_SECONDS:
+            to_ns(delay)  # raises
+        wheel = self._wheel
+        timer = Timer(wheel, 0, callback)
+        wheel.arm(timer, self.clock() + ceil(delay * 1e9))
+        return timer
 
     def call_at(self, when: float, callback: Callback) -> Timer:
         """Call back once, at `when` on the scale of `time`; as soon as possible when that has passed."""
@@ -368,7 +378,7 @@ class Loop:
             raise _closed()
         if self._running:
             raise LoopRunningError("the loop is running already; a callback cannot run it again")
-        self._thread = threading.get_ident()
+        self._owner = threading.get_ident()
         self._running = True
 
     def _admit(self, callback: Callback) -> Callback:
@@ -379,7 +389,7 @@ class Loop:
     def _check(self) -> None:
         if self._closed:
             raise _closed()
-        if self._debug and self._running and threading.get_ident() != self._thread:
+        if self._debug and self._running and threading.get_ident() != self._owner:
             raise WrongThreadError("the loop runs in another thread: use call_soon_threadsafe")
 
     def _measured(self, callback: Callback) -> Callback:

@@ -28,6 +28,7 @@ Due timers are taken out before the first of them runs, so a callback may add, c
 from __future__ import annotations
 
 from collections import deque
+from math import ceil
 from operator import attrgetter
 from typing import Final, final
 
@@ -38,7 +39,7 @@ TICK_NS: Final = 1_000_000
 NEVER_NS: Final = 1 << 63
 """Later than any deadline: 292 years of nanoseconds."""
 
-_MAX_SECONDS: Final = 3_155_760_000.0  # a hundred years; beyond it a delay is a mistake
+MAX_SECONDS: Final = 3_155_760_000.0  # a hundred years; beyond it a delay is a mistake
 _LEVELS: Final = 4
 _FAR: Final = _LEVELS * 256  # index of the slot for what lies beyond the last level
 
@@ -56,11 +57,9 @@ def to_ns(seconds: float) -> int:
 
     Raises `DelayError` for a negative, NaN, infinite or absurd number of seconds.
     """
-    if not 0 <= seconds <= _MAX_SECONDS:  # NaN fails every comparison
-        raise DelayError(f"a delay must be between 0 and {_MAX_SECONDS:.0f} seconds, not {seconds!r}")
-    nanoseconds = seconds * 1e9
-    whole = int(nanoseconds)
-    return whole if whole == nanoseconds else whole + 1
+    if not 0 <= seconds <= MAX_SECONDS:  # NaN fails every comparison
+        raise DelayError(f"a delay must be between 0 and {MAX_SECONDS:.0f} seconds, not {seconds!r}")
+    return ceil(seconds * 1e9)
 
 
 @final
@@ -69,13 +68,15 @@ class Timer:
 
     __slots__ = ("_callback", "_deadline_ns", "_interval_ns", "_slot", "_state", "_wheel")
 
-    def __init__(self, wheel: TimerWheel, deadline_ns: int, interval_ns: int, callback: Callback) -> None:
+    # Set by TimerWheel.arm, without which a timer is of no use.
+    _deadline_ns: int  # while paused: what was left
+    _slot: dict[Timer, None] | None
+    _state: int
+
+    def __init__(self, wheel: TimerWheel, interval_ns: int, callback: Callback) -> None:
         self._wheel = wheel
-        self._deadline_ns = deadline_ns  # while paused: what was left
         self._interval_ns = interval_ns  # 0: one shot
         self._callback: Callback | None = callback
-        self._slot: dict[Timer, None] | None = None
-        self._state = _PENDING
 
     @property
     def active(self) -> bool:
@@ -99,7 +100,14 @@ class Timer:
 
     def cancel(self) -> None:
         """Make sure the timer never fires (again), and release its callback at once; harmless when repeated."""
-        self._leave()
+        # What _leave does, without the call: nearly every timer ends here.
+        slot = self._slot
+        if slot is not None:
+            del slot[self]
+            self._slot = None
+            self._wheel.pending -= 1
+        elif self._state == _DUE:
+            self._wheel.pending -= 1
         self._state = _CANCELLED
         self._callback = None
 
@@ -142,12 +150,13 @@ class Timer:
             wheel.arm(self, wheel.clock() + self._deadline_ns)
 
     def _leave(self) -> None:
-        if self._state <= _DUE:
+        slot = self._slot
+        if slot is not None:
+            del slot[self]
+            self._slot = None
             self._wheel.pending -= 1
-            slot = self._slot
-            if slot is not None:
-                del slot[self]
-                self._slot = None
+        elif self._state == _DUE:
+            self._wheel.pending -= 1
 
     def __repr__(self) -> str:
         state = ("pending", "due", "paused", "done", "cancelled")[self._state]
@@ -165,7 +174,7 @@ class TimerWheel:
     due, and `NEVER_NS` when there is none.
     """
 
-    __slots__ = ("_base_ns", "_bits", "_due", "_slots", "_tick", "clock", "closed", "next_ns", "pending")
+    __slots__ = ("_base_ns", "_before_ns", "_bits", "_due", "_slots", "_tick", "clock", "closed", "next_ns", "pending")
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -173,6 +182,7 @@ class TimerWheel:
         self.pending = 0
         self.next_ns = NEVER_NS
         self._base_ns = clock()
+        self._before_ns = self._base_ns - (TICK_NS - 1)  # from here, whole ticks round a deadline up
         self._tick = 0
         self._bits = [0] * (_LEVELS + 1)
         self._slots: list[dict[Timer, None] | None] = [None] * (_FAR + 1)
@@ -180,20 +190,14 @@ class TimerWheel:
 
     def add(self, delay_ns: int, interval_ns: int, callback: Callback) -> Timer:
         """Arm a new timer `delay_ns` from now; an `interval_ns` above 0 repeats it."""
-        timer = Timer(self, 0, interval_ns, callback)
+        timer = Timer(self, interval_ns, callback)
         self.arm(timer, self.clock() + delay_ns)
         return timer
 
     def arm(self, timer: Timer, deadline_ns: int) -> None:
         """Put a timer that is in no slot into the one for its deadline, last among equals."""
-        timer._deadline_ns = deadline_ns
-        timer._state = _PENDING
-        self.pending += 1
-        self._place(timer)
-
-    def _place(self, timer: Timer) -> None:
         now = self._tick
-        tick = (timer._deadline_ns - self._base_ns + (TICK_NS - 1)) // TICK_NS
+        tick = (deadline_ns - self._before_ns) // TICK_NS
         if tick <= now:
             tick = now
         difference = tick ^ now
@@ -213,9 +217,11 @@ class TimerWheel:
             self._bits[index >> 8] |= 1 << (index & 255)
         slot[timer] = None
         timer._slot = slot
-        due_ns = self._base_ns + tick * TICK_NS
-        if due_ns < self.next_ns:
-            self.next_ns = due_ns
+        timer._deadline_ns = deadline_ns
+        timer._state = _PENDING
+        self.pending += 1
+        if deadline_ns < self.next_ns:  # and so perhaps its tick, which begins no earlier
+            self.next_ns = min(self.next_ns, self._base_ns + tick * TICK_NS)
 
     def _first(self) -> tuple[int, int]:
         """Return index and first tick of the earliest occupied slot; index −1 when all are empty."""
@@ -249,7 +255,8 @@ class TimerWheel:
                 continue  # all were cancelled
             if index >= 256:
                 for timer in slot:
-                    self._place(timer)
+                    self.pending -= 1
+                    self.arm(timer, timer._deadline_ns)
                 continue
             for timer in sorted(slot, key=_deadline) if len(slot) > 1 else slot:
                 timer._slot = None

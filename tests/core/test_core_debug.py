@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import pytest
 
@@ -38,8 +39,20 @@ def elsewhere(action: Callable[[], object]) -> None:
         raise raised[0]
 
 
+def unwanted(_events: int = 0) -> None:
+    """Fail where nothing should have been called."""
+    raise AssertionError("called")
+
+
+class AnyCallback(Protocol):
+    """A callback of any kind."""
+
+    def __call__(self, events: int = 0, /) -> object:
+        """Take the events, if it is told of any."""
+
+
 # What only the thread of a running loop may do to it.
-CALLS: dict[str, Callable[[Loop, Callable[..., object]], object]] = {
+CALLS: dict[str, Callable[[Loop, AnyCallback], object]] = {
     "call_soon": lambda loop, callback: loop.call_soon(callback),
     "call_later": lambda loop, callback: loop.call_later(0, callback),
     "call_at": lambda loop, callback: loop.call_at(0, callback),
@@ -78,16 +91,14 @@ def careful(fake: FakeBackend, clock: FakeClock) -> Iterator[Loop]:
 
 
 @calls
-def test_a_call_from_another_thread_is_refused_while_the_loop_runs(
-    name: str, careful: Loop, fake: FakeBackend
-) -> None:
+def test_a_call_from_another_thread_is_refused_while_the_loop_runs(name: str, careful: Loop, fake: FakeBackend) -> None:
     """And nothing has happened to the loop, nor to the process."""
     before = signal.getsignal(signal.SIGTERM)
 
     def look() -> None:
         stats, idle = careful.stats, len(careful._idle)
         with pytest.raises(WrongThreadError):
-            elsewhere(lambda: CALLS[name](careful, pytest.fail))
+            elsewhere(lambda: CALLS[name](careful, unwanted))
         assert careful.stats == stats
         assert len(careful._idle) == idle
 
@@ -249,8 +260,13 @@ def test_last_words_may_close_the_loop(fake: FakeBackend, clock: FakeClock) -> N
     """A callback that runs because the loop is being closed may close it, which is harmless as ever."""
     said: list[int] = []
     loop = Loop(fake, clock=clock)
-    for number in range(3):
-        loop.call_soon(lambda number=number: (said.append(number), loop.close()))
+
+    def say_and_close() -> None:
+        said.append(len(said))
+        loop.close()
+
+    for _ in range(3):
+        loop.call_soon(say_and_close)
     loop.close()
     assert said == [0, 1, 2]
     assert loop.closed
@@ -314,9 +330,7 @@ def test_ordinary_python_says_nothing() -> None:
     assert run.stderr == ""
 
 
-def test_the_argument_has_the_last_word(
-    monkeypatch: pytest.MonkeyPatch, fake: FakeBackend, clock: FakeClock
-) -> None:
+def test_the_argument_has_the_last_word(monkeypatch: pytest.MonkeyPatch, fake: FakeBackend, clock: FakeClock) -> None:
     """It overrides the environment."""
     monkeypatch.setenv("NIMLOOP_DEBUG", "1")
     with Loop(fake, clock=clock, debug=False) as loop:

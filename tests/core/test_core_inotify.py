@@ -255,6 +255,45 @@ def test_there_and_back_is_no_exchange(slow: Slow, root: Path) -> None:
     assert slow.watching.seen == [(fw.RENAMED, "b", "a"), (fw.RENAMED, "a", "b")]
 
 
+def test_a_deadline_in_the_middle_of_a_storm(slow: Slow, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is queued already comes first, and the queue is not read meanwhile."""
+    slow.watching.watch()
+    storm = [Record(ROOT_WD, _inotify.IN_MODIFY, 0, str(number)) for number in range(700)]
+    feed(monkeypatch, [Record(ROOT_WD, _inotify.IN_MOVED_FROM, 5, "a"), *storm[:650]], storm[650:])
+    slow.read(rounds=1)
+    slow.clock.advance(1)
+    slow.read()
+    assert len(slow.watching.events) == 701
+    assert slow.watching.seen[-1] == (fw.DELETED, "a", None)
+
+
+def test_a_change_of_the_folder_is_none_of_a_file(slow: Slow, root: Path) -> None:
+    """Nor is that of a sub-folder told twice, by the one above and by itself."""
+    (root / "folder").mkdir()
+    (root / "folder" / "file").touch()
+    slow.watching.watch(root / "folder" / "file")
+    (root / "folder").chmod(0o700)
+    slow.read()
+    assert slow.watching.events == []
+    slow.watching.close()
+    slow.watching.watch(recursive=True)
+    (root / "folder").chmod(0o750)
+    slow.read()
+    assert slow.watching.seen == [(fw.ATTRIBUTES, "folder", None)]
+
+
+def test_a_folder_that_was_forgotten_is_not_listed(slow: Slow, root: Path) -> None:
+    """Although it was going to be."""
+    watcher = slow.watching.watch(recursive=True)
+    folders = cast("_watch_inotify.InotifyWatch", watcher._mechanism)._folders
+    (root / "folder").mkdir()
+    folders.enter(folders.root, "folder")
+    folders.forget(folders.root.folders["folder"])
+    assert folders.advance() == 1
+    assert not folders.busy
+    assert slow.watching.events == []
+
+
 # Overflow -----------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +354,14 @@ def test_an_overflow_forgets_halves_and_folders_that_left(
     slow.watching.watch(recursive=True)
     (root / "leaves").rename(tmp_path / "left")
     with monkeypatch.context() as patch:
-        feed(patch, [Record(ROOT_WD, _inotify.IN_MOVED_FROM, 5, "x"), OVERFLOW_RECORD])
+        feed(
+            patch,
+            [
+                Record(ROOT_WD, _inotify.IN_MOVED_FROM, 5, "x"),
+                Record(ROOT_WD, _inotify.IN_MOVED_FROM, 6, "y"),
+                Record(-1, _inotify.IN_Q_OVERFLOW, 6, ""),
+            ],
+        )
         slow.read()
     assert slow.watching.seen == [(fw.OVERFLOW, ".", None)]
     (tmp_path / "left" / "sub" / "file").touch()
@@ -360,7 +406,7 @@ def refuse(patch: pytest.MonkeyPatch, name: str, number: int) -> None:
     add = Inotify.add
 
     def refusing(self: Inotify, path: str, mask: int) -> int:
-        if Path(path).name == name:
+        if Path(path).resolve().name == name:
             raise OSError(number, os.strerror(number), path)
         return add(self, path, mask)
 
@@ -401,7 +447,6 @@ def test_no_more_watches_later_is_told_twice(watched: Watching, root: Path, monk
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "max_user_watches"), (errno.EMFILE, "max_user_inst")])
 def test_an_error_names_the_limit(number: int, words: str, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     """ENOSPC alone makes people look at their disks."""
-
     real_library = ctypes.CDLL(None)
 
     class Failing:
@@ -528,6 +573,150 @@ def test_a_race_before_the_listing(
     race(slow, root, action, monkeypatch, times=0)
 
 
+@pytest.mark.parametrize("action", ACTIONS, ids=[action.__name__ for action in ACTIONS])
+def test_a_race_without_proc(
+    slow: Slow, root: Path, action: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an open folder has no path of its own, the one it was opened by has to do."""
+    add = Inotify.add
+
+    def without(self: Inotify, path: str, mask: int) -> int:
+        if path.startswith("/proc/"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return add(self, path, mask)
+
+    monkeypatch.setattr(Inotify, "add", without)
+    race(slow, root, action, monkeypatch, times=1)
+
+
+def test_another_folder_at_the_path_is_not_watched(slow: Slow, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc, and with the worst of luck: opened, and another one in its place before it is watched."""
+    add = Inotify.add
+
+    def without(self: Inotify, path: str, mask: int) -> int:
+        if path.startswith("/proc/"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if path.endswith("/new") and not (root / "moved").exists():
+            swap(root)
+        return add(self, path, mask)
+
+    slow.watching.watch(recursive=True)
+    (root / "new").mkdir()
+    monkeypatch.setattr(Inotify, "add", without)
+    slow.read()
+    slow.read()
+    slow.wait(1)
+    assert slow.watching.picture == listing(root)
+
+
+def test_a_folder_whose_parent_has_moved_waits_for_that(slow: Slow, root: Path) -> None:
+    """The record of the parent comes later than that of the folder."""
+    (root / "parent" / "other").mkdir(parents=True)
+    slow.watching.watch(recursive=True)
+    (root / "mark").touch()
+    slow.read()
+    (root / "parent" / "new").mkdir()
+    (root / "parent" / "new" / "file").touch()
+    (root / "parent" / "passing").mkdir()
+    (root / "parent").rename(root / "moved")
+    (root / "moved" / "passing").rmdir()
+    slow.read()
+    assert slow.watching.picture == listing(root)
+    assert (fw.RENAMED, "moved", "parent") in slow.watching.seen
+    (root / "moved" / "new" / "late").touch()
+    slow.read()
+    assert (fw.CREATED, "moved/new/late", None) in slow.watching.seen
+
+
+def test_a_folder_is_not_looked_for_in_another_parent(slow: Slow, root: Path) -> None:
+    """Which has taken the path of the right one, and has one of the same name."""
+    (root / "parent").mkdir()
+    slow.watching.watch(recursive=True)
+    (root / "mark").touch()
+    slow.read()
+    (root / "parent" / "new").mkdir()
+    (root / "parent" / "new" / "one").touch()
+    (root / "parent").rename(root / "moved")
+    (root / "parent" / "new").mkdir(parents=True)
+    (root / "parent" / "new" / "two").touch()
+    slow.read()
+    assert slow.watching.picture == listing(root)
+    (root / "moved" / "new" / "late").touch()
+    slow.read()
+    assert slow.watching.picture == listing(root)
+
+
+def test_a_folder_never_is_in_itself(slow: Slow, root: Path) -> None:
+    """Into another one, out again, and then that one into it: found in the last place, told of the first."""
+    (root / "first" / "kept").mkdir(parents=True)
+    slow.watching.watch(recursive=True)
+    (root / "mark").touch()
+    slow.read()
+    (root / "second").mkdir()
+    (root / "second").rename(root / "first" / "second")
+    (root / "first" / "second").rename(root / "second")
+    (root / "first").rename(root / "second" / "first")
+    slow.read()
+    slow.wait(1)
+    assert slow.watching.picture == listing(root)
+    (root / "second" / "first" / "kept" / "late").touch()
+    slow.read()
+    assert slow.watching.picture == listing(root)
+
+
+def test_a_half_from_a_folder_that_is_gone_is_nothing(slow: Slow, root: Path, tmp_path: Path) -> None:
+    """Its path belongs to another one by then."""
+    (root / "folder").mkdir()
+    (root / "folder" / "file").touch()
+    slow.watching.watch(recursive=True)
+    (root / "mark").touch()
+    slow.read()
+    (root / "folder" / "file").rename(tmp_path / "file")
+    (root / "folder").rename(tmp_path / "folder")
+    (root / "folder").mkdir()
+    (root / "folder" / "file").touch()
+    slow.read()
+    slow.wait(1)
+    assert slow.watching.picture == listing(root)
+
+
+def test_names_are_kept_no_longer_than_needed(slow: Slow, root: Path) -> None:
+    """A file that came and went before the listing is passed over; behind an empty queue there are none of those."""
+    watcher = slow.watching.watch(recursive=True)
+    folders = cast("_watch_inotify.InotifyWatch", watcher._mechanism)._folders
+    with pytest.MonkeyPatch.context() as patch:
+        feed(
+            patch,
+            [
+                Record(ROOT_WD, _inotify.IN_MODIFY, 0, "ghost"),
+                Record(ROOT_WD, _inotify.IN_ATTRIB, 0, "ghost"),
+                Record(ROOT_WD, _inotify.IN_DELETE, 0, "ghost"),
+            ],
+        )
+        assert folders.root.seen == set()
+        slow.read()
+    assert slow.watching.events == []
+    assert folders.root.seen is None
+
+
+def test_a_renamed_folder_that_cannot_be_looked_at_is_new(
+    slow: Slow, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: it may be another one."""
+    (root / "folder" / "old").mkdir(parents=True)
+    slow.watching.watch(recursive=True)
+    (root / "folder" / "old").rename(root / "folder" / "new")
+    (root / "mark").touch()
+    with monkeypatch.context() as patch:
+        refuse(patch, "new", errno.ENOSPC)
+        told: list[Exception] = []
+        slow.watching.loop.exception_handler = lambda error, owner: told.append(error)
+        slow.read()
+    assert slow.watching.seen[:2] == [(fw.DELETED, "folder/old", None), (fw.CREATED, "folder/new", None)]
+    assert (fw.OVERFLOW, "folder/new", None) in slow.watching.seen
+    assert len(told) == 1
+
+
 def race(
     slow: Slow, root: Path, action: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch, *, times: int
 ) -> None:
@@ -561,7 +750,7 @@ def test_a_bind_mount_of_the_root_is_no_loop(slow: Slow, root: Path, monkeypatch
     add = Inotify.add
 
     def mounted(self: Inotify, path: str, mask: int) -> int:
-        return add(self, os.fspath(root) if path.endswith("mount") else path, mask)
+        return add(self, os.fspath(root) if Path(path).resolve().name == "mount" else path, mask)
 
     monkeypatch.setattr(Inotify, "add", mounted)
     slow.watching.watch(recursive=True)

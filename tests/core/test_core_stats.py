@@ -31,6 +31,7 @@ class Slow:
         self.calls = 0
 
     def __call__(self, _events: int = 0) -> None:
+        """Take that long."""
         self.calls += 1
         self.clock.advance(self.seconds)
         if self.fails:
@@ -111,7 +112,12 @@ def test_iterations_are_counted_however_they_are_run(loop: Loop) -> None:
     for _ in range(3):
         loop.run_once(0)
     left = iter(range(4))
-    loop.call_every(1, lambda: next(left, None) is None and loop.stop())
+
+    def stop_at_the_end() -> None:
+        if next(left, None) is None:
+            loop.stop()
+
+    loop.call_every(1, stop_at_the_end)
     loop.run()
     assert loop.stats.iterations == 8
 

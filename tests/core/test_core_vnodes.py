@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
@@ -19,7 +20,8 @@ from nimloop_core import filewatch as fw
 class Function(Protocol):
     """A function of `os`."""
 
-    def __call__(self, path: object, *arguments: object, **options: object) -> object: ...
+    def __call__(self, path: object, *arguments: object, **options: object) -> object:
+        """Do it."""
 
 
 @pytest.fixture
@@ -178,6 +180,34 @@ def test_a_look_that_fails_is_an_overflow(queued: Watching, root: Path, monkeypa
     assert queued.picture == listing(root)
 
 
+def test_an_event_of_nobody_is_passed_over(queued: Watching, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queues forget closed descriptors; one that did not would do no harm."""
+    queued.watch()
+    control = vnode_standin.Queue.control
+
+    def more(self: vnode_standin.Queue, changes: list[object] | None, *rest: float) -> list[vnode_standin.Kevent]:
+        found = control(self, changes, int(rest[0]), rest[1])
+        return [vnode_standin.Kevent(99_999), *found] if found else []
+
+    monkeypatch.setattr(vnode_standin.Queue, "control", more)
+    (root / "file").touch()
+    queued.expect(fw.CREATED, "file")
+
+
+def test_the_module_select_is_the_default(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it has queues."""
+    if not vnode_standin.AVAILABLE:
+        pytest.skip("nothing to make a queue of")
+    api = vnode_standin.StandIn()
+    monkeypatch.setattr(select, "kqueue", api.kqueue, raising=False)
+    monkeypatch.setattr(select, "kevent", api.kevent, raising=False)
+    assert "kqueue" in fw.available()
+    with watching("kqueue", root) as watched:
+        watched.watch()
+        (root / "file").touch()
+        watched.expect(fw.CREATED, "file")
+
+
 # Listings -----------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +251,15 @@ def test_what_goes_during_a_look_is_gone(
     refuse(monkeypatch, function, "folder" if function == "scandir" else "file", errno.ENOENT)
     polled.expect(fw.DELETED, "folder/file")
     assert len(polled.events) == 1
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_the_end(
+    polled: Watching, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There when it was asked for, gone when it was listed."""
+    polled.watch()
+    refuse(monkeypatch, "scandir", "root", errno.ENOENT)
+    polled.expect(fw.ENDED, ".")
 
 
 def test_a_folder_replaced_by_another_is_the_end(polled: Watching, root: Path) -> None:

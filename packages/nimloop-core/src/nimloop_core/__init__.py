@@ -1,4 +1,4 @@
-"""nimloop-core: a reactor event loop with a hierarchical timer wheel, and nothing else."""
+"""nimloop-core: a reactor event loop: timers, descriptors, signals, files; on epoll, kqueue, IOCP or poll."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from nimloop_core.errors import NotRegisteredError as NotRegisteredError
 from nimloop_core.errors import TimerCancelledError as TimerCancelledError
 from nimloop_core.errors import WatcherError as WatcherError
 from nimloop_core.errors import WrongThreadError as WrongThreadError
+from nimloop_core.filewatch import FileEvent as FileEvent
+from nimloop_core.filewatch import FileWatcher as FileWatcher
 
 __all__ = [
     "ERROR",
@@ -39,6 +41,8 @@ __all__ = [
     "BufferPool",
     "Deadline",
     "DelayError",
+    "FileEvent",
+    "FileWatcher",
     "IdleHandler",
     "Loop",
     "LoopClosedError",

@@ -3,9 +3,13 @@
 * A watch belongs to an inode, not to a path, and is not recursive. So the folders are kept as a tree of nodes, each
   with its watch and its name; a path is put together when it is needed, and renaming a folder changes one node.
 * Watching an inode once more gives the same watch. So asking for a watch at a path is a way to ask who is there now.
-* What a path leads to may be newer than the record that led us there. A folder is therefore opened, watched and
-  listed, and whoever finds another folder at its path afterwards does not trust the node (`Folder.trusted`): a
-  rename of such a one is told as deleted and created, and it is listed again.
+* What a path leads to may be newer than the records, at each of its steps. A folder is therefore opened by name in
+  its parent, after the parent was found to be the one that is meant; it is watched and listed through that one
+  descriptor, by way of ``/proc/self/fd``. What the name stands for may still be newer than the record that led us
+  there: then the record of that is on its way. If the parent is not where it should be, the folder has to wait until
+  one of those above has moved (`Folders._missing`).
+* A folder found by listing may be further in its history than the records: it is in its new place already, and still
+  in the old one, without its watch (`Folder.wd` is −1), until the record of the move comes.
 * A folder is watched first and listed second. What happened in between comes twice, from the list and as a record;
   what came and went before is a record about something never heard of. `Folder.seen` holds the names that the
   watcher's owner knows of, as long as such records can be in the queue: until a read, begun after the list was made,
@@ -14,11 +18,9 @@
 The mask of a folder
 --------------------
 ``IN_MODIFY`` instead of ``IN_CLOSE_WRITE``: a log file is never closed, and both would be two events for one save.
-``IN_EXCL_UNLINK``: what an open file without a name goes through is nobody's business. ``IN_ONLYDIR`` and, below
-the root, ``IN_DONT_FOLLOW``: what has become a link since it was listed is not followed. ``IN_MASK_ADD`` below the
-root: asking again must not take the ``*_SELF`` events away from the root, should a bind mount lead back to it. Only
-the root needs those; of the others, the folder above tells. ``IN_ACCESS``, ``IN_OPEN`` and ``IN_CLOSE_NOWRITE`` would
-report every reader.
+``IN_EXCL_UNLINK``: what an open file without a name goes through is nobody's business. Not ``IN_DONT_FOLLOW``: what
+has become a link cannot be opened (``O_NOFOLLOW``), and the path in ``/proc`` is one. ``IN_MASK_ADD`` when an open
+folder is asked for: it must not take the ``*_SELF`` events away from the root, which alone needs them.
 """
 
 from __future__ import annotations
@@ -27,27 +29,15 @@ import errno
 import os
 from typing import Final, final
 
-from nimloop_core._inotify import (
-    IN_ATTRIB,
-    IN_CREATE,
-    IN_DELETE,
-    IN_DELETE_SELF,
-    IN_DONT_FOLLOW,
-    IN_EXCL_UNLINK,
-    IN_MASK_ADD,
-    IN_MODIFY,
-    IN_MOVE_SELF,
-    IN_MOVED_FROM,
-    IN_MOVED_TO,
-    IN_ONLYDIR,
-    Inotify,
-)
+from nimloop_core import _inotify as ino
+from nimloop_core._inotify import Inotify
 from nimloop_core._watch_events import CREATED, OVERFLOW, Host
 
-NAMES: Final = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO
-_COMMON: Final = IN_MODIFY | IN_ATTRIB | NAMES | IN_EXCL_UNLINK | IN_ONLYDIR
-_ROOT_MASK: Final = _COMMON | IN_DELETE_SELF | IN_MOVE_SELF
-_FOLDER_MASK: Final = _COMMON | IN_DONT_FOLLOW | IN_MASK_ADD
+NAMES: Final = ino.IN_CREATE | ino.IN_DELETE | ino.IN_MOVED_FROM | ino.IN_MOVED_TO
+_COMMON: Final = ino.IN_MODIFY | ino.IN_ATTRIB | NAMES | ino.IN_EXCL_UNLINK | ino.IN_ONLYDIR
+_ROOT_MASK: Final = _COMMON | ino.IN_DELETE_SELF | ino.IN_MOVE_SELF
+_OPEN_MASK: Final = _COMMON | ino.IN_MASK_ADD
+_OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 # A folder that has gone or changed since it was named: the record of that is on its way. And one that we may not read.
 _PASSED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
@@ -57,7 +47,7 @@ _PASSED: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
 class Folder:
     """A folder that is watched, or about to be."""
 
-    __slots__ = ("folders", "gone", "name", "parent", "seen", "trusted", "wd")
+    __slots__ = ("folders", "gone", "name", "parent", "seen", "wd")
 
     def __init__(self, name: str, parent: Folder | None) -> None:
         self.name = name  # of the root: its path
@@ -65,13 +55,19 @@ class Folder:
         self.folders: dict[str, Folder] = {}
         self.wd = -1
         self.seen: set[str] | None = None
-        self.trusted = False
         self.gone = False
 
     @property
     def path(self) -> str:
         """The path as the owner knows it."""
         return os.path.join(self.parent.path, self.name) if self.parent else self.name
+
+    def is_in(self, other: Folder) -> bool:
+        """Whether it is that folder, or below it."""
+        folder: Folder | None = self
+        while folder is not None and folder is not other:
+            folder = folder.parent
+        return folder is other
 
 
 @final
@@ -84,8 +80,9 @@ class Folders:
         self._inotify: Final = inotify
         self._recursive: Final = recursive
         self._unlisted: Final[list[Folder]] = []
+        self._missing: Final[set[Folder]] = set()
         self._fresh: Final[list[Folder]] = []
-        self._settling: Final[list[tuple[Folder, set[str] | None]]] = []
+        self._settling: Final[list[Folder]] = []
         self._quiet = recursive  # nothing that a listing finds is news
         self._stale: set[int] | None = None  # watches from before an overflow
         self.root = Folder(path, None)
@@ -122,14 +119,13 @@ class Folders:
 
     def drained(self) -> None:
         """Note that a read has emptied the queue: once these records are applied, what was listed before is old."""
-        self._settling.extend((folder, folder.seen) for folder in self._fresh)
+        self._settling.extend(self._fresh)
         self._fresh.clear()
 
     def settle(self) -> None:
         """Note that all records were applied."""
-        for folder, seen in self._settling:
-            if folder.seen is seen:
-                folder.seen = None
+        for folder in self._settling:
+            folder.seen = None
         self._settling.clear()
 
     def enter(self, parent: Folder, name: str) -> None:
@@ -141,14 +137,14 @@ class Folders:
 
     def forget(self, folder: Folder | None) -> None:
         """End the watches of a folder and of everything below it."""
-        if folder is None or folder.parent is None:
+        if folder is None or folder.gone or folder.parent is None:
             return
-        if folder.parent.folders.get(folder.name) is folder:
-            del folder.parent.folders[folder.name]
+        del folder.parent.folders[folder.name]
         rest = [folder]
         while rest:
             each = rest.pop()
             each.gone = True
+            self._missing.discard(each)
             if each.wd >= 0:
                 del self._by_wd[each.wd]
                 self._inotify.remove(each.wd)
@@ -162,34 +158,45 @@ class Folders:
 
     def move(self, folder: Folder, parent: Folder, name: str) -> None:
         """Put a folder into another place, instead of what may have been there."""
-        if folder.parent is not None:
-            del folder.parent.folders[folder.name]
+        assert folder.parent, "the root does not move without being the end"
+        del folder.parent.folders[folder.name]
         folder.name, folder.parent = name, parent
         parent.folders[name] = folder
+        found = [each for each in self._missing if each.is_in(folder)]
+        self._missing.difference_update(found)
+        self._unlisted.extend(found)
 
-    def is_at(self, folder: Folder | None, path: str) -> bool:
-        """Whether it is that folder which is at the path now, or nothing is: then the record of why is on its way."""
+    def is_at(self, folder: Folder | None, parent: Folder, name: str) -> bool:
+        """Whether it is that folder which is there now, or nothing is: then the record of why is on its way."""
         if not self._recursive:
             return True
-        if folder is None or not folder.trusted:
+        if folder is None or folder.wd < 0:
             return False
         try:
-            wd = self._inotify.add(path, _FOLDER_MASK)
+            above = self._open(parent)
+        except OSError:
+            return False
+        try:
+            fd = os.open(name, _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=above)
         except OSError as error:
             return error.errno in _PASSED
-        if wd not in self._by_wd:
-            self._inotify.remove(wd)  # only asked for
-        return wd == folder.wd
+        finally:
+            os.close(above)
+        try:
+            return self._ask(fd, os.path.join(parent.path, name)) == folder.wd
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
 
     def rebuild(self) -> bool:
         """Begin to list everything again, and tell the owner to do the same afterwards; False if there is no need."""
         if not self._recursive:
             return False
         self._stale = set(self._by_wd)
-        wd = self.root.wd
-        self.root = Folder(self.root.name, None)
-        self.root.wd = wd
-        self._by_wd = {wd: self.root}
+        old, self.root = self.root, Folder(self.root.name, None)
+        self.root.wd = old.wd
+        self._by_wd = {old.wd: self.root}
         self._quiet = True
         self._unlisted.append(self.root)
         return True
@@ -211,24 +218,30 @@ class Folders:
         if folder.gone:
             return 1
         path = folder.path
-        is_root = folder is self.root
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if is_root else os.O_NOFOLLOW))
+            if folder.parent is None:
+                fd = os.open(path, _OPEN_FLAGS)
+            else:
+                above = self._open(folder.parent)
+                try:
+                    fd = os.open(folder.name, _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=above)
+                finally:
+                    os.close(above)
             try:
-                self._watch(folder, path)
+                if folder is not self.root:
+                    self._watch(folder, self._add(fd, path))
                 with os.scandir(fd) as listing:
                     entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
-                there = os.stat(path, follow_symlinks=is_root)
-                folder.trusted = os.path.samestat(there, os.fstat(fd))
             finally:
                 os.close(fd)
         except OSError as error:
             if error.errno not in _PASSED:
                 raise
-            if folder.wd < 0:
+            if error.errno == errno.EACCES:
                 self.forget(folder)
-                return 1
-            entries = []
+            else:
+                self._missing.add(folder)
+            return 1
         folder.seen = {name for name, _ in entries}
         self._fresh.append(folder)
         for name, is_dir in entries:
@@ -238,14 +251,43 @@ class Folders:
                 self.enter(folder, name)
         return 1 + len(entries)
 
-    def _watch(self, folder: Folder, path: str) -> None:
-        if folder is self.root:
-            return
-        wd = self._inotify.add(path, _FOLDER_MASK)
+    def _watch(self, folder: Folder, wd: int) -> None:
         other = self._by_wd.get(wd)
         if other is self.root:  # a bind mount: this way lies a loop
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         if other is not None:
             other.wd = -1  # it has moved here, and the record of that is on its way
         folder.wd = wd
         self._by_wd[wd] = folder
+
+    def _open(self, folder: Folder) -> int:
+        """Open a watched folder, and no other one that may be at its path by now."""
+        path = folder.path
+        fd = os.open(path, _OPEN_FLAGS)
+        try:
+            if self._ask(fd, path) != folder.wd:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def _ask(self, fd: int, path: str) -> int:
+        """Return the watch of an open folder, without having it watched for more than this moment."""
+        wd = self._add(fd, path)
+        if wd not in self._by_wd:
+            self._inotify.remove(wd)
+        return wd
+
+    def _add(self, fd: int, path: str) -> int:
+        """Watch an open folder. Its path is only needed where /proc is not mounted."""
+        try:
+            return self._inotify.add(f"/proc/self/fd/{fd}", _OPEN_MASK)
+        except FileNotFoundError:
+            wd = self._inotify.add(path, _OPEN_MASK)
+            if os.path.samestat(os.stat(path), os.fstat(fd)):
+                return wd
+            raise
+        except OSError as error:
+            error.filename = path
+            raise

@@ -54,14 +54,19 @@ _EXPIRED: Final = 0  # the mask of a record of our own: the move with this cooki
 class _Move:
     """The first half of a move."""
 
-    __slots__ = ("folder", "is_dir", "known", "name", "timer")
+    __slots__ = ("_known", "folder", "is_dir", "name", "timer")
 
     def __init__(self, folder: Folder, name: str, *, is_dir: bool, known: bool) -> None:
         self.folder = folder
         self.name = name
         self.is_dir = is_dir
-        self.known = known  # to the owner
         self.timer: Timer | None = None
+        self._known = known
+
+    @property
+    def known(self) -> bool:
+        """Whether the owner knows of what was moved. Otherwise it comes from nowhere, and its path may be another's."""
+        return self._known and not self.folder.gone
 
     @property
     def path(self) -> str:
@@ -214,17 +219,18 @@ class InotifyWatch:
         if move is None or not move.known:
             self._folders.forget(source)
             # Listed after the move, or before: then it is not what was listed.
-            if not listed or (is_dir and not self._folders.is_at(folder.folders.get(name), path)):
+            if not listed or (is_dir and not self._folders.is_at(folder.folders.get(name), folder, name)):
                 self._appear(folder, name, is_dir=is_dir)
             elif not is_dir:
                 self._host.emit(MODIFIED, path)
             return
-        if is_dir and listed and source is not None and source.wd < 0:
-            # It was listed where it is now, with all that is in it: what is known of the old place is out of date.
+        if is_dir and source is not None and ((listed and source.wd < 0) or folder.is_in(source)):
+            # It was listed where it is now, with all that is in it: what is known of the old place is out of date. Or
+            # its new parent was, where that is going to be: in this one itself. It will have been moved again by then.
             self._host.emit(DELETED, move.path, is_dir=True)
             self._folders.forget(source)
             return
-        if is_dir and not self._folders.is_at(source, path):
+        if is_dir and not self._folders.is_at(source, folder, name):
             self._host.emit(DELETED, move.path, is_dir=True)
             self._folders.forget(source)
             self._appear(folder, name, is_dir=True)

@@ -173,9 +173,7 @@ class _Comparison:
             for name, node in before.children.items():
                 there = after.children.get(name)
                 if there is not None and node.is_still(there):
-                    lost = self._lost.pop(id(node), None)
-                    if lost is not None:
-                        lost.gone = True
+                    self._lost.pop(id(node)).gone = True
                     rest.append((node, there))
 
     def _is_below(self, inner: _Lost, outer: _Lost) -> bool:
@@ -192,9 +190,7 @@ class _Comparison:
             found.extend((os.path.join(path, name), child) for name, child in node.children.items())
         for path, node in reversed(found):
             self._emit(DELETED, path, is_dir=node.is_dir)
-            inner = self._lost.get(id(node))
-            if inner is not None:
-                inner.gone = True
+            self._lost[id(node)].gone = True
         del lost.folder.children[lost.name]
         return len(found)
 

@@ -136,16 +136,24 @@ class AsyncioGuest:
     Coroutines call nimloop directly; nimloop's callbacks start coroutines with `create_task`.
     """
 
-    # Why nothing is forgotten. A turn is: look at the descriptors, take the timers that are due, run what is ready.
-    # After it, asyncio has something to do at once only if it was told so through call_soon() during the turn, and
-    # then it gets another one. Else it has until the timer that was the first when it looked, which call_at() may
-    # have moved, and then it gets another one, too. Between turns the same two methods tell the host, and for
-    # everything else (call_soon_threadsafe() writes to a socket of asyncio's own) there is the descriptor.
+    # Why nothing is forgotten. A turn is: decide how long to wait, look at the descriptors, take the timers that are
+    # due, run what is ready. After a turn with an event, or one that would not have waited, there is another one. So
+    # the last of a row had nothing to run, except for timers that came due while it looked.
+    #
+    # * If there was such a timer, it may have made something ready, and others may be due. But then the point in time
+    #   until which asyncio would have waited has passed, and the next turn is due at the next tick.
+    # * Else nothing has changed since asyncio decided, and that point is when the next turn is due.
+    # * What comes between turns: call_soon() and call_at() tell the host; for all that comes from descriptors, from
+    #   other threads and from signals (these write to a socket of asyncio's own) asyncio's selector is watched.
 
     def __init__(self, loop: Loop) -> None:
         self._loop: Final = loop
         self._selector: Final = _GuestSelector(loop, self._on_ready)
-        self._guest: Final = _GuestLoop(self._selector, loop, self._on_told)
+        try:
+            self._guest: Final = _GuestLoop(self._selector, loop, self._on_told)
+        except BaseException:
+            self._selector.close()
+            raise
         self._deadline: Final = Deadline(loop, self._run)
         self._asked = False  # the host to call _run()
 
@@ -159,6 +167,7 @@ class AsyncioGuest:
 
     def create_task(self, coroutine: Coroutine[object, object, _T]) -> asyncio.Task[_T]:
         """Start a coroutine; its first step is taken before the nimloop loop waits next."""
+        self._loop._check()
         return self._guest.create_task(coroutine)
 
     def close(self) -> None:
@@ -177,7 +186,11 @@ class AsyncioGuest:
             for task in tasks:
                 task.cancel()
             if tasks:
-                guest.run_until_complete(asyncio.wait(tasks))
+                guest.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            for task in tasks:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    message = "a task failed while it was cancelled because of close()"
+                    guest.call_exception_handler({"message": message, "exception": error, "task": task})
             guest.run_until_complete(guest.shutdown_asyncgens())
             guest.run_until_complete(guest.shutdown_default_executor())
         finally:
@@ -213,9 +226,8 @@ class AsyncioGuest:
         selector.in_turn = True
         try:
             for _ in range(_TURNS):
-                guest.told = False
                 guest.run_forever()
-                if not guest.told and selector.timeout != 0:
+                if selector.quiet:
                     break
             else:
                 self._on_told()
@@ -225,10 +237,8 @@ class AsyncioGuest:
             raise
         finally:
             selector.in_turn = False
-        if selector.timeout is None:
-            self._deadline.clear()
-        else:
-            self._deadline.set(max(0.0, selector.looked_at + selector.timeout - guest.time()))
+        if selector.until is not None:
+            self._deadline.set(max(0.0, selector.until - guest.time()))
 
 
 @final
@@ -239,7 +249,6 @@ class _GuestLoop(asyncio.SelectorEventLoop):
         self._host: Final = host
         self._on_told: Final = on_told
         self._turns: Final = selector  # under a name that asyncio does not use
-        self.told = False
         super().__init__(selector)
         selector.guest = self
 
@@ -259,39 +268,37 @@ class _GuestLoop(asyncio.SelectorEventLoop):
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Call back soon, and see to it that there is a turn."""
-        self._tell()
+        if not self.is_running():
+            self._on_told()
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Call back at a time, and see to it that the turn comes in time."""
-        self._tell()
-        return super().call_at(when, callback, *args, context=context)
-
-    def _tell(self) -> None:
-        self.told = True
         if not self.is_running():
             self._on_told()
+        return super().call_at(when, callback, *args, context=context)
 
 
 @final
 class _GuestSelector(_Selector):
-    """In a turn of the guest: never waits, notes for how long asyncio would have waited, and ends the turn."""
+    """In a turn of the guest: never waits, notes until when asyncio would have waited, and ends the turn."""
 
     guest: _GuestLoop
     in_turn = False
-    looked_at = 0.0
-    timeout: float | None = None
+    until: float | None = None
+    quiet = False
 
     def select(self, timeout: float | None = None) -> _Ready:
         """Look once; outside of a turn, asyncio is in charge."""
         if not self.in_turn:
             return super().select(timeout)
-        self.looked_at = self.guest.time()
-        self.timeout = timeout
+        self.until = None if timeout is None else self.guest.time() + timeout
         self.guest.stop()
-        return self._inner.select(0)
+        ready = self._inner.select(0)
+        self.quiet = timeout != 0 and not ready
+        return ready
 
 
 def _nothing(_events: int) -> None:

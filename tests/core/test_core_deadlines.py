@@ -113,6 +113,18 @@ def test_pulling_a_deadline_forward_moves_its_timer(loop: Loop, armed: list[int]
         loop.run_once()
 
 
+def test_a_deadline_is_pulled_forward_by_less_than_a_tick(loop: Loop, clock: FakeClock) -> None:
+    """It does not fire in the tick of the time before."""
+    fired: list[int] = []
+    deadline = Deadline(loop, lambda: fired.append(clock()))
+    due = clock() + 4_950_000
+    deadline.set_ns(5_900_000)
+    deadline.set_ns(4_950_000)
+    loop.run_once()
+    assert len(fired) == 1
+    assert due <= fired[0] < due + TICK_NS
+
+
 def test_a_cleared_deadline_can_be_set_again_before_and_after_its_timer(loop: Loop, armed: list[int]) -> None:
     """The timer that clearing has left behind is used again while it lasts."""
     fired: list[float] = []

@@ -299,7 +299,7 @@ class HttpSession:
         queue = self._open
         if queue[0] is not response:
             return
-        while response.done:
+        while True:
             queue.popleft()
             if response.closes:
                 head = response.head
@@ -312,6 +312,8 @@ class HttpSession:
                 break
             response = queue[0]
             self._release(response)
+            if not response.done:
+                break
         if not self._advancing:
             self._advance()
 

@@ -39,6 +39,7 @@ class Head:
         "chunked",
         "content_length",
         "expect_continue",
+        "has_body",
         "host",
         "keep_alive",
         "method",
@@ -60,6 +61,8 @@ class Head:
         self.content_length: int | None = None
         """Bytes of the body, or None when it is chunked or there is none."""
         self.chunked = False
+        self.has_body = False
+        """Whether a body follows the head, an empty one included."""
         self.keep_alive = minor == 1
         """Whether the client lets the connection be used again."""
         self.expect_continue = False
@@ -67,11 +70,6 @@ class Head:
         self.upgrade = ""
         """The protocols that the client would rather speak, as it listed them."""
         self._headers: Headers | None = None
-
-    @property
-    def has_body(self) -> bool:
-        """Whether a body follows the head, an empty one included."""
-        return self.chunked or self.content_length is not None
 
     @property
     def headers(self) -> Headers:
@@ -191,7 +189,7 @@ def _transfer_encoding(head: Head, values: list[str], *, with_length: bool) -> N
         raise BadRequestError("the last transfer coding of a request must be chunked, once")
     if len(codings) > 1:
         raise UnknownCodingError(f"unknown transfer coding: {codings[0][:60]!r}")
-    head.chunked = True
+    head.chunked = head.has_body = True
 
 
 def _content_length(head: Head, values: list[str], limits: Limits) -> None:
@@ -208,6 +206,7 @@ def _content_length(head: Head, values: list[str], limits: Limits) -> None:
     if length > limits.body:
         raise BodyTooLargeError(f"the body is announced with {length} bytes; the limit is {limits.body}")
     head.content_length = length
+    head.has_body = True
 
 
 def _tokens(value: str) -> list[str]:

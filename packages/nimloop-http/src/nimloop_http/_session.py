@@ -53,6 +53,7 @@ class HttpSession:
         "_behind",
         "_blocked",
         "_body",
+        "_clock",
         "_deadline_ns",
         "_open",
         "_parser",
@@ -73,7 +74,7 @@ class HttpSession:
         self.connection = connection
         self.date_line: Final = server.date_line
         self._server: Final = server
-        self._parser: Final = HttpParser(server.limits, methods=server.methods)
+        self._parser: Final = HttpParser(server.limits, methods=server.methods, empty_ends=False)
         self._state = _SERVING
         self._open: Final[deque[HttpResponse]] = deque()
         self._receiving: HttpResponse | None = None  # answers the request whose body is arriving
@@ -86,7 +87,8 @@ class HttpSession:
         self._stalled_at_ns = -1  # since when the client takes nothing of what is queued, as far as the timer has seen
         self._sent_before = 0  # bytes that had left then
         self._waiting_for = _FOR_HEAD
-        self._deadline_ns = connection.loop.clock() + server.head_ns
+        self._clock: Final = connection.loop.clock
+        self._deadline_ns = self._clock() + server.head_ns
         self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
         connection.stall = server.timeouts.write
         connection.on_data = self._on_data
@@ -138,18 +140,15 @@ class HttpSession:
             if event is None:
                 return
             if isinstance(event, Head):
-                self._begin(event)
-            elif isinstance(event, End):
-                self._dispatch()
-                if self._state != _SERVING:
-                    return
-                if (self._open or self._behind) and self._has_to_wait():
-                    self._block()  # until an answer is complete, or on_drain
-                    return
-                turn -= 1
-                if turn == 0:
-                    self._end_turn()
-                    return
+                response = HttpResponse(self, event)
+                self._open.append(response)
+                self._waiting_for = _NOTHING  # a new message has time-outs of its own
+                if not event.keep_alive:
+                    self._state = _LAST
+                if event.has_body:
+                    self._receive(response, event)
+                    continue
+                self._dispatch(response, HttpRequest(event, b"", self.connection))
             elif isinstance(event, Body):
                 if not self._body:
                     self._body = event.data
@@ -158,12 +157,21 @@ class HttpSession:
                     if type(self._body) is bytes:
                         self._body = bytearray(self._body)
                     self._body += event.data
-                turn -= 1
-                if turn == 0:
-                    self._end_turn()
-                    return
+            elif isinstance(event, End):
+                self._received()
             else:
                 self._trailers = event.headers
+                continue
+            if self._receiving is None:
+                if self._state != _SERVING:
+                    return
+                if (self._open or self._behind) and self._has_to_wait():
+                    self._block()  # until an answer is complete, or on_drain
+                    return
+            turn -= 1
+            if turn == 0:
+                self._end_turn()
+                return
 
     def _has_to_wait(self) -> bool:
         """Whether too many answers are open, or too little of them was taken, to read another request."""
@@ -173,28 +181,25 @@ class HttpSession:
         self._blocked = True
         self.connection.pause_reading()
 
-    def _begin(self, head: Head) -> None:
-        response = HttpResponse(self, head)
+    def _receive(self, response: HttpResponse, head: Head) -> None:
+        """A body follows the head."""
         self._receiving = response
-        self._open.append(response)
-        self._waiting_for = _NOTHING  # a new message has time-outs of its own
-        if not head.keep_alive:
-            self._state = _LAST
-        if head.expect_continue and head.has_body:
+        if head.expect_continue:
             self.write(response, b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _dispatch(self) -> None:
-        """The request is complete: hand it to the handler."""
+    def _received(self) -> None:
+        """The body is complete."""
         response = self._receiving
         assert response is not None
         head = response.head
         assert head is not None
-        body = b""
-        if self._body:
-            body = bytes(self._body)  # a copy only of a bytearray
-            self._body = b""
-        request = HttpRequest(head, body, self.connection, self._trailers)
+        request = HttpRequest(head, bytes(self._body), self.connection, self._trailers)  # copies only a bytearray
+        self._body = b""
         self._receiving = self._trailers = None
+        self._dispatch(response, request)
+
+    def _dispatch(self, response: HttpResponse, request: HttpRequest) -> None:
+        """The request is complete: hand it to the handler."""
         server = self._server
         if server.access_log:
             server.log_when_done(response)
@@ -265,7 +270,7 @@ class HttpSession:
     def write(self, response: HttpResponse, data: bytes) -> bool:
         """Send a piece of a response, or keep it until the answers before it are complete."""
         if self._open[0] is not response:
-            response.held.append(data)
+            response.hold(data)
             return False
         try:
             if self.connection.send(data):
@@ -281,7 +286,7 @@ class HttpSession:
     def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
         """Do the same for a range of a file."""
         if self._open[0] is not response:
-            response.held.append((fd, offset, count))
+            response.hold((fd, offset, count))
             return False
         try:
             if self.connection.send_file(fd, offset, count):
@@ -319,10 +324,9 @@ class HttpSession:
 
     def _release(self, response: HttpResponse) -> None:
         """It is this response's turn: send what it holds."""
-        held = response.held
-        if not held:
+        held, response.held = response.held, None
+        if held is None:
             return
-        response.held = []
         if response.done:
             self.make_room(sum(len(item) for item in held if not isinstance(item, tuple)))
         room = True
@@ -396,12 +400,12 @@ class HttpSession:
             wait_ns = server.idle_ns
         if waiting_for != self._waiting_for or waiting_for == _FOR_REQUEST:
             self._waiting_for = waiting_for
-            self._deadline_ns = self.connection.loop.clock() + wait_ns
+            self._deadline_ns = self._clock() + wait_ns
 
     def _on_timer(self) -> None:
         connection = self.connection
         server = self._server
-        now = connection.loop.clock()
+        now = self._clock()
         if connection.write_buffer_size == 0:
             self._stalled_at_ns = -1
         elif self._stalled_at_ns < 0 or connection.bytes_sent != self._sent_before:

@@ -57,7 +57,7 @@ class ResponseStream:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
         if not self._channel.write(self._response, piece):
             self._behind = True
-            if self._response.held:
+            if self._response.held is not None:
                 self._held += len(piece)
                 if self._held > self._response.connection.max_buffer:
                     self._channel.break_off()  # as the connection does it with one that does not wait for on_drain

@@ -107,12 +107,20 @@ Event = Head | Body | Trailers | End
 class HttpParser:
     """Turns the bytes of one connection into the events of its requests.
 
-    `methods` are the ones implemented; another raises `UnknownMethodError`. None lets every token pass.
+    `methods` are the ones implemented; another raises `UnknownMethodError`. None lets every token pass. Without
+    `empty_ends`, a message whose head says `has_body` is false consists of that one event: no `End` follows it.
     """
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, methods: frozenset[str] | None = STANDARD_METHODS) -> None:
+    def __init__(
+        self,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        methods: frozenset[str] | None = STANDARD_METHODS,
+        empty_ends: bool = True,
+    ) -> None:
         self.limits: Final = limits
         self.methods: Final = methods
+        self._after_head: Final = _MESSAGE_END if empty_ends else _HEAD
         self._data: bytes | bytearray = b""
         self._position = 0  # of the first byte that has not been used
         self._searched = 0  # bytes before this one hold no end of what is being read
@@ -243,7 +251,7 @@ class HttpParser:
             self._left = head.content_length
             self._state = _FIXED
         else:
-            self._state = _MESSAGE_END
+            self._state = _MESSAGE_END if head.has_body else self._after_head
         return head
 
     def _check_incomplete_head(self, data: bytes | bytearray, start: int) -> None:

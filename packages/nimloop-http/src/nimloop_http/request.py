@@ -48,7 +48,7 @@ class Params(Mapping[str, str]):
 class HttpRequest:
     """What the client asked for. Given to ``on_request(req, res)`` once the body has arrived."""
 
-    __slots__ = ("_params", "_path", "_query", "body", "connection", "context", "head", "trailers")
+    __slots__ = ("_params", "_path", "body", "connection", "context", "head", "trailers")
 
     def __init__(self, head: Head, body: bytes, connection: Connection, trailers: Headers | None = None) -> None:
         self.head: Final = head
@@ -60,7 +60,6 @@ class HttpRequest:
         self.context: object = None
         """For the application: whatever its layers have to tell each other about this request."""
         self._path: str | None = None
-        self._query = ""
         self._params: Params | None = None
 
     @property
@@ -81,16 +80,21 @@ class HttpRequest:
     @property
     def path(self) -> str:
         """The path, with percent-encoding undone once and read as UTF-8; ``"*"`` or ``""`` where there is none."""
-        if self._path is None:
-            self._split()
-        return self._path or ""
+        path = self._path
+        if path is None:
+            target = self.head.target
+            path = target if target[0] == "/" else self.url
+            if "?" in path:
+                path = path[: path.index("?")]
+            if "%" in path:
+                path = unquote(path)
+            self._path = path
+        return path
 
     @property
     def query(self) -> str:
         """What follows the first ``?``, as it was sent."""
-        if self._path is None:
-            self._split()
-        return self._query
+        return self.url.partition("?")[2]
 
     @property
     def raw_path(self) -> str:
@@ -164,11 +168,6 @@ class HttpRequest:
     def json(self) -> object:
         """Return the body read as JSON. Raises ValueError when it is not."""
         return json.loads(self.body)
-
-    def _split(self) -> None:
-        target = self.head.target
-        path, _, self._query = (target if target[0] == "/" else self.url).partition("?")
-        self._path = unquote(path) if "%" in path else path
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.head.method} {self.head.target}>"

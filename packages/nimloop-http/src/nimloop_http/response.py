@@ -21,6 +21,9 @@ FRESH: Final = 0
 STREAMING: Final = 1
 DONE: Final = 2
 
+_TEXT: Final = "Content-Type: text/plain; charset=utf-8\r\n"
+_BINARY: Final = "Content-Type: application/octet-stream\r\n"
+
 _JOIN_BYTES: Final = 65536  # a larger body is queued beside its head instead of being copied behind it
 
 
@@ -65,11 +68,11 @@ class HttpResponse:
 
     __slots__ = (
         "_channel",
-        "_content_type",
         "_fields",
         "_state",
         "_status",
         "_stream",
+        "_type_line",
         "bytes_sent",
         "closed",
         "closes",
@@ -86,7 +89,7 @@ class HttpResponse:
         """The head of the request that this answers; None where it could not be read."""
         self._status = 200
         self._fields: list[str] | None = None
-        self._content_type = ""
+        self._type_line = ""
         self.closes = head is None or not head.keep_alive
         """Whether the connection ends with this response."""
         self._state = FRESH
@@ -98,7 +101,7 @@ class HttpResponse:
         """Called when the response was handed over to the connection as a whole; for logs and measurements."""
         self.bytes_sent = 0
         """Bytes of the body so far."""
-        self.held: list[bytes | tuple[int, int, int]] = []  # what waits for the answers before it
+        self.held: list[bytes | tuple[int, int, int]] | None = None  # what waits for the answers before it
         self._stream: ResponseStream | None = None
 
     # What it is going to be -----------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ class HttpResponse:
         """
         self._need_fresh()
         if _encode.check_name(name) == "content-type":
-            self._content_type = _encode.check_value(value)
+            self._type_line = f"Content-Type: {_encode.check_value(value)}\r\n"
         else:
             line = f"{name}: {_encode.check_value(value)}\r\n"
             if self._fields is None:
@@ -163,19 +166,18 @@ class HttpResponse:
         if self._state != FRESH or self.closed:
             self._need_fresh()
         if isinstance(body, str):
-            data = body.encode("utf-8")
-            default_type = "text/plain; charset=utf-8"
+            data = body.encode()
+            head = self._encode_head(len(data), _TEXT)
         else:
             data = body if type(body) is bytes else bytes(memoryview(body))  # bytes(5) would be five zeros
-            default_type = "application/octet-stream" if data else ""
-        length = len(data)
-        head = self._encode_head(length, default_type)
+            head = self._encode_head(len(data), _BINARY if data else "")
         self._state = DONE
         channel = self._channel
-        if self._has_no_body():
+        request = self.head
+        if (request is not None and request.method == "HEAD") or self._status in _encode.BODYLESS:
             channel.write(self, head)
         else:
-            self.bytes_sent = length
+            self.bytes_sent = length = len(data)
             if length <= _JOIN_BYTES:
                 channel.write(self, head + data)
             else:
@@ -187,8 +189,8 @@ class HttpResponse:
     def send_json(self, value: object) -> None:
         """Send a value as JSON, type ``application/json``. Raises TypeError or ValueError for what JSON cannot hold."""
         body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        if not self._content_type:
-            self._content_type = "application/json"
+        if not self._type_line:
+            self._type_line = "Content-Type: application/json\r\n"
         self.send(body)
 
     def send_error(self, code: int, message: str = "") -> None:
@@ -211,7 +213,7 @@ class HttpResponse:
             self._need_fresh()
             if offset < 0 or count < 0:
                 raise ValueError(f"not a part of a file: {offset}, {count}")  # noqa: TRY301 - the file is closed below
-            head = self._encode_head(count, "application/octet-stream")
+            head = self._encode_head(count, _BINARY)
         except BaseException:
             os.close(fd)
             raise
@@ -234,8 +236,8 @@ class HttpResponse:
         self._need_fresh()
         if length is not None and length < 0:
             raise ValueError(f"the length must not be negative: {length}")
-        if not self._content_type:
-            self._content_type = _encode.check_value(content_type)
+        if not self._type_line:
+            self._type_line = f"Content-Type: {_encode.check_value(content_type)}\r\n"
         chunked = length is None and self.head is not None and self.head.minor == 1
         if length is None and not chunked:
             self.closes = True
@@ -250,10 +252,16 @@ class HttpResponse:
 
     # Inside ---------------------------------------------------------------------------------------------------
 
+    def hold(self, item: bytes | tuple[int, int, int]) -> None:
+        """Keep bytes, or a range of a file, until the answers before this one are complete."""
+        if self.held is None:
+            self.held = []
+        self.held.append(item)
+
     def replace_by_error(self, code: int, message: str = "", *, close: bool) -> None:
         """Forget what was prepared so far and send an error instead. For the session."""
         self._fields = None
-        self._content_type = ""
+        self._type_line = ""
         self.closes = self.closes or close
         self.send_error(code, message)
 
@@ -275,10 +283,10 @@ class HttpResponse:
         some handler is at work, and it has to wait.
         """
         self.closed = True
-        for item in self.held:
+        for item in self.held or ():
             if isinstance(item, tuple):
                 os.close(item[0])
-        self.held.clear()
+        self.held = None
         if self._state != DONE:
             self._tell(self.on_close, from_loop=from_loop)
             if self._stream is not None:
@@ -310,30 +318,31 @@ class HttpResponse:
         return (head is not None and head.method == "HEAD") or self._status in _encode.BODYLESS
 
     def _encode_head(self, length: int | None, default_type: str, *, chunked: bool = False) -> bytes:
+        """Return the head; `default_type` is a whole line, for when no type was set."""
         status = self._status
         channel = self._channel
-        content_type = self._content_type or default_type
+        kind = self._type_line or default_type
         if status in _encode.BODYLESS:
             if length and status != 304:
                 raise ValueError(f"a response with status {status} has no body")
             framing = ""
-            content_type = self._content_type
+            kind = self._type_line
         elif length is not None:
             framing = f"Content-Length: {length}\r\n"
         else:
             framing = "Transfer-Encoding: chunked\r\n" if chunked else ""
-        if content_type:
-            framing = f"{framing}Content-Type: {content_type}\r\n"
+        connection = ""
         if self.closes or channel.is_final(self):
             self.closes = True
             channel.set_last(self)
-            framing += "Connection: close\r\n"
+            connection = "Connection: close\r\n"
         elif self.head is not None and self.head.minor == 0:
             # RFC 9112 §9.3: HTTP/1.0 clients have to be told that the connection stays.
-            framing += "Connection: keep-alive\r\n"
-        if self._fields is not None:
-            framing += "".join(self._fields)
-        return f"{_encode.STATUS_LINES[status]}{channel.date_line()}{framing}\r\n".encode("latin-1")
+            connection = "Connection: keep-alive\r\n"
+        fields = "" if self._fields is None else "".join(self._fields)
+        return (f"{_encode.STATUS_LINES[status]}{channel.date_line()}{framing}{kind}{connection}{fields}\r\n").encode(
+            "latin-1"
+        )
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self._status} {('fresh', 'streaming', 'done')[self._state]}>"

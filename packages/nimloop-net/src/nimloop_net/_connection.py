@@ -35,6 +35,9 @@ MAX_BUFFER: Final = 64 << 20
 LINGER: Final = 5.0
 STALL: Final = 30.0
 
+_READABLE: Final = READ | HUP | ERROR
+_TO_THE_END: Final = HUP | ERROR  # after these, a short read does not prove that the socket is empty
+
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 Address = tuple[str, int] | str
@@ -205,7 +208,10 @@ class Connection:
             data = bytes(memoryview(data))  # bytes(5) would be five zeros
         if not data:
             return not self._above
-        return self._queued(self._outbox.add(data))
+        size = self._outbox.add(data)
+        if self._busy and size <= self.high_water and size <= self.max_buffer:
+            return not self._above
+        return self._queued(size)
 
     def send_file(self, fd: int, offset: int, count: int) -> bool:
         """Queue `count` bytes of an open file from `offset` on; the descriptor is taken over and closed in any case.
@@ -290,7 +296,7 @@ class Connection:
     def _on_events(self, events: int) -> None:
         """Serve one event; everything that it queues leaves at its end."""
         self._busy = True
-        if events & (READ | HUP | ERROR) and not (self._scheduled and self._unread):
+        if events & _READABLE and not (self._unread and self._scheduled):
             try:
                 self._read(events)
             except BaseException:  # a KeyboardInterrupt in on_data; the loop may run again
@@ -320,10 +326,11 @@ class Connection:
                 self._unread = False
                 self._on_peer_eof()
                 return
-            self._unread = count == len(buffer) or events & (HUP | ERROR) != 0
-            if self._state in st.DELIVERS and self.on_data is not None:
+            self._unread = count == len(buffer) or events & _TO_THE_END != 0
+            on_data = self.on_data
+            if on_data is not None and self._state in st.DELIVERS:
                 try:
-                    self.on_data(self, bytes(buffer[:count]))
+                    on_data(self, buffer[:count].tobytes())
                 except Exception as error:
                     self._failed(error)
                     return

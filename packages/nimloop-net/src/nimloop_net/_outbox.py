@@ -116,9 +116,9 @@ class Outbox:
                         first.close()
                 elif len(items) == 1:
                     sent = sock.send(first)
-                    if sent == len(first):  # nearly always
-                        items.popleft()
-                        self.size -= sent
+                    if sent == self.size:  # nearly always
+                        items.clear()
+                        self.size = 0
                         return True
                     self._drop(sent)
                 else:

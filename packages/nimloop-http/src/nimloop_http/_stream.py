@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from nimloop_http.errors import ContentLengthError, ResponseSentError, StaleResponseError
 
 if TYPE_CHECKING:
-    from nimloop_http.response import Channel, HttpResponse
+    from nimloop_http._session import HttpSession
+    from nimloop_http.response import HttpResponse
 
 
 @final
 class ResponseStream:
     """The body of a response, piece by piece. Made by `HttpResponse.stream`."""
 
-    __slots__ = ("_behind", "_channel", "_chunked", "_held", "_left", "_mute", "_response", "on_close", "on_drain")
+    __slots__ = ("_behind", "_chunked", "_held", "_left", "_mute", "_response", "_session", "on_close", "on_drain")
 
     def __init__(
-        self, response: HttpResponse, channel: Channel, *, chunked: bool, length: int | None, mute: bool
+        self, response: HttpResponse, session: HttpSession, *, chunked: bool, length: int | None, mute: bool
     ) -> None:
         self._response = response
-        self._channel = channel
+        self._session: Final = session
         self._chunked = chunked
         self._left = length
         self._mute = mute  # HEAD: the handler does its work, the client gets none of it
@@ -47,7 +48,7 @@ class ResponseStream:
         piece = data.encode() if isinstance(data, str) else bytes(memoryview(data))
         if self._left is not None:
             if len(piece) > self._left:
-                self._channel.break_off()
+                self._session.break_off()
                 raise ContentLengthError(f"{len(piece) - self._left} bytes more than the promised length")
             self._left -= len(piece)
         if not piece or self._mute:
@@ -55,22 +56,22 @@ class ResponseStream:
         self._response.bytes_sent += len(piece)
         if self._chunked:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-        if not self._channel.write(self._response, piece):
+        if not self._session.write(self._response, piece):
             self._behind = True
             if self._response.held is not None:
                 self._held += len(piece)
                 if self._held > self._response.connection.max_buffer:
-                    self._channel.break_off()  # as the connection does it with one that does not wait for on_drain
+                    self._session.break_off()  # as the connection does it with one that does not wait for on_drain
         return not self._behind
 
     def end(self) -> None:
         """Complete the response. Raises `ContentLengthError` when less than the promised length was written."""
         self._need_open()
         if self._left and not self._mute:
-            self._channel.break_off()
+            self._session.break_off()
             raise ContentLengthError(f"{self._left} bytes less than the promised length")
         if self._chunked:
-            self._channel.write(self._response, b"0\r\n\r\n")
+            self._session.write(self._response, b"0\r\n\r\n")
         self.forget()
         self._response.end_stream()
 

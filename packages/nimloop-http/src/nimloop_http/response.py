@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import Final, Protocol, Self, final
+from typing import TYPE_CHECKING, Final, Self, final
 
 from nimloop_http import _encode
+from nimloop_http._encode import BODYLESS, NO_LENGTH, encode
 from nimloop_http._framing import Head
 from nimloop_http._stream import ResponseStream
 from nimloop_http.errors import ResponseSentError, StaleResponseError
 from nimloop_net import Connection
+
+if TYPE_CHECKING:
+    from nimloop_http._session import HttpSession
 
 FRESH: Final = 0
 STREAMING: Final = 1
@@ -27,38 +31,6 @@ _BINARY: Final = "Content-Type: application/octet-stream\r\n"
 _JOIN_BYTES: Final = 65536  # a larger body is queued beside its head instead of being copied behind it
 
 
-class Channel(Protocol):
-    """What a response needs of the connection it belongs to: its turn."""
-
-    @property
-    def connection(self) -> Connection:
-        """The connection."""
-
-    def date_line(self) -> str:
-        """Return the Date field."""
-
-    def is_final(self, response: HttpResponse) -> bool:
-        """Tell whether the connection ends with this answer."""
-
-    def set_last(self, response: HttpResponse) -> None:
-        """Let the connection end with this answer."""
-
-    def make_room(self, size: int) -> None:
-        """Let the connection take a whole answer of `size` bytes."""
-
-    def write(self, response: HttpResponse, data: bytes) -> bool:
-        """Send bytes when it is the response's turn; False when the client is behind."""
-
-    def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
-        """Do the same for a range of a file."""
-
-    def finish(self, response: HttpResponse) -> None:
-        """Take note that the response is complete."""
-
-    def break_off(self) -> None:
-        """Cut the connection."""
-
-
 @final
 class HttpResponse:
     """The answer to one request. Send it from the handler or, as long as the client is there, from anywhere later.
@@ -67,8 +39,8 @@ class HttpResponse:
     """
 
     __slots__ = (
-        "_channel",
         "_fields",
+        "_session",
         "_state",
         "_status",
         "_stream",
@@ -82,13 +54,13 @@ class HttpResponse:
         "on_done",
     )
 
-    def __init__(self, channel: Channel, head: Head | None) -> None:
+    def __init__(self, session: HttpSession, head: Head | None) -> None:
         """Prepare the answer to the request with `head`; None where it could not be read."""
-        self._channel = channel
+        self._session: Final = session
         self.head: Final = head
         """The head of the request that this answers; None where it could not be read."""
         self._status = 200
-        self._fields: list[str] | None = None
+        self._fields = ""  # whole lines
         self._type_line = ""
         self.closes = head is None or not head.keep_alive
         """Whether the connection ends with this response."""
@@ -124,7 +96,7 @@ class HttpResponse:
     @property
     def connection(self) -> Connection:
         """The connection it goes to."""
-        return self._channel.connection
+        return self._session.connection
 
     def status(self, code: int) -> Self:
         """Set the status, 200 to 599."""
@@ -142,11 +114,7 @@ class HttpResponse:
         if _encode.check_name(name) == "content-type":
             self._type_line = f"Content-Type: {_encode.check_value(value)}\r\n"
         else:
-            line = f"{name}: {_encode.check_value(value)}\r\n"
-            if self._fields is None:
-                self._fields = [line]
-            else:
-                self._fields.append(line)
+            self._fields += f"{name}: {_encode.check_value(value)}\r\n"
         return self
 
     def close(self) -> Self:
@@ -167,24 +135,31 @@ class HttpResponse:
             self._need_fresh()
         if isinstance(body, str):
             data = body.encode()
-            head = self._encode_head(len(data), _TEXT)
+            kind = _TEXT
         else:
             data = body if type(body) is bytes else bytes(memoryview(body))  # bytes(5) would be five zeros
-            head = self._encode_head(len(data), _BINARY if data else "")
-        self._state = DONE
-        channel = self._channel
+            kind = _BINARY if data else ""
+        status = self._status
+        length = len(data)
+        if status in BODYLESS:
+            if length and status != 304:
+                raise ValueError(f"a response with status {status} has no body")
+            length, kind, data = NO_LENGTH, "", b""
+        lines = self._lines(kind)
         request = self.head
-        if (request is not None and request.method == "HEAD") or self._status in _encode.BODYLESS:
-            channel.write(self, head)
+        if request is not None and request.method == "HEAD":
+            data = b""
+        self._state = DONE
+        self.bytes_sent = len(data)
+        session = self._session
+        if len(data) <= _JOIN_BYTES:
+            session.write(self, encode(status, session.date_line(), length, lines, data))
         else:
-            self.bytes_sent = length = len(data)
-            if length <= _JOIN_BYTES:
-                channel.write(self, head + data)
-            else:
-                channel.make_room(len(head) + length)
-                channel.write(self, head)
-                channel.write(self, data)
-        channel.finish(self)
+            head = encode(status, session.date_line(), length, lines)
+            session.make_room(len(head) + length)
+            session.write(self, head)
+            session.write(self, data)
+        session.finish(self)
 
     def send_json(self, value: object) -> None:
         """Send a value as JSON, type ``application/json``. Raises TypeError or ValueError for what JSON cannot hold."""
@@ -213,19 +188,19 @@ class HttpResponse:
             self._need_fresh()
             if offset < 0 or count < 0:
                 raise ValueError(f"not a part of a file: {offset}, {count}")  # noqa: TRY301 - the file is closed below
-            head = self._encode_head(count, _BINARY)
+            head = self._head(count, _BINARY)
         except BaseException:
             os.close(fd)
             raise
         self._state = DONE
-        channel = self._channel
-        channel.write(self, head)
+        session = self._session
+        session.write(self, head)
         if self._has_no_body():
             os.close(fd)
         else:
             self.bytes_sent = count
-            channel.write_file(self, fd, offset, count)
-        channel.finish(self)
+            session.write_file(self, fd, offset, count)
+        session.finish(self)
 
     def stream(self, content_type: str = "application/octet-stream", *, length: int | None = None) -> ResponseStream:
         """Send the head now and the body piece by piece.
@@ -242,12 +217,12 @@ class HttpResponse:
         if length is None and not chunked:
             self.closes = True
         stream = ResponseStream(
-            self, self._channel, chunked=chunked and not self._has_no_body(), length=length, mute=self._has_no_body()
+            self, self._session, chunked=chunked and not self._has_no_body(), length=length, mute=self._has_no_body()
         )
-        head = self._encode_head(length, "", chunked=chunked)
+        head = self._head(length, "", "Transfer-Encoding: chunked\r\n" if chunked else "")
         self._state = STREAMING
         self._stream = stream
-        self._channel.write(self, head)
+        self._session.write(self, head)
         return stream
 
     # Inside ---------------------------------------------------------------------------------------------------
@@ -260,7 +235,7 @@ class HttpResponse:
 
     def replace_by_error(self, code: int, message: str = "", *, close: bool) -> None:
         """Forget what was prepared so far and send an error instead. For the session."""
-        self._fields = None
+        self._fields = ""
         self._type_line = ""
         self.closes = self.closes or close
         self.send_error(code, message)
@@ -269,7 +244,7 @@ class HttpResponse:
         """Called by the stream: nothing more follows."""
         self._state = DONE
         self._stream = None
-        self._channel.finish(self)
+        self._session.finish(self)
 
     def drained(self) -> None:
         """Called by the session: the client has caught up."""
@@ -298,7 +273,7 @@ class HttpResponse:
     def _tell(self, callback: Callable[[], object] | None, *, from_loop: bool) -> None:
         if callback is None:
             return
-        loop = self._channel.connection.loop
+        loop = self._session.connection.loop
         if not from_loop:
             loop.call_soon(callback)
             return
@@ -315,34 +290,28 @@ class HttpResponse:
 
     def _has_no_body(self) -> bool:
         head = self.head
-        return (head is not None and head.method == "HEAD") or self._status in _encode.BODYLESS
+        return (head is not None and head.method == "HEAD") or self._status in BODYLESS
 
-    def _encode_head(self, length: int | None, default_type: str, *, chunked: bool = False) -> bytes:
-        """Return the head; `default_type` is a whole line, for when no type was set."""
-        status = self._status
-        channel = self._channel
-        kind = self._type_line or default_type
-        if status in _encode.BODYLESS:
-            if length and status != 304:
-                raise ValueError(f"a response with status {status} has no body")
-            framing = ""
-            kind = self._type_line
-        elif length is not None:
-            framing = f"Content-Length: {length}\r\n"
-        else:
-            framing = "Transfer-Encoding: chunked\r\n" if chunked else ""
-        connection = ""
-        if self.closes or channel.is_final(self):
+    def _head(self, length: int | None, kind: str, coding: str = "") -> bytes:
+        if self._status in BODYLESS:
+            if length and self._status != 304:
+                raise ValueError(f"a response with status {self._status} has no body")
+            length, kind, coding = None, "", ""
+        framing = NO_LENGTH if length is None else length
+        return encode(self._status, self._session.date_line(), framing, coding + self._lines(kind))
+
+    def _lines(self, kind: str) -> str:
+        """Return the lines that do not come with every response; `kind` is the one that tells the type by default."""
+        session = self._session
+        lines = self._type_line or kind
+        if self.closes or session.is_final(self):
             self.closes = True
-            channel.set_last(self)
-            connection = "Connection: close\r\n"
+            session.set_last(self)
+            lines += "Connection: close\r\n"
         elif self.head is not None and self.head.minor == 0:
             # RFC 9112 §9.3: HTTP/1.0 clients have to be told that the connection stays.
-            connection = "Connection: keep-alive\r\n"
-        fields = "" if self._fields is None else "".join(self._fields)
-        return (f"{_encode.STATUS_LINES[status]}{channel.date_line()}{framing}{kind}{connection}{fields}\r\n").encode(
-            "latin-1"
-        )
+            lines += "Connection: keep-alive\r\n"
+        return lines + self._fields
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self._status} {('fresh', 'streaming', 'done')[self._state]}>"

@@ -211,15 +211,15 @@ def test_if_range(condition: str | None, *, applies: bool) -> None:
     assert range_applies(headers(If_Range=condition), CURRENT) is applies
 
 
-def status(*, modified_ns: int, size: int = 750) -> os.stat_result:
+def status(*, modified_ns: int, size: int = 750, inode: int = 7) -> os.stat_result:
     """Make up the status of a file."""
     seconds = modified_ns // 10**9
-    return os.stat_result((0o100644, 1, 1, 1, 0, 0, size, seconds, seconds, seconds), {"st_mtime_ns": modified_ns})
+    return os.stat_result((0o100644, inode, 1, 1, 0, 0, size, seconds, seconds, seconds), {"st_mtime_ns": modified_ns})
 
 
 @pytest.mark.usefixtures("zone")
 def test_validators() -> None:
-    """The tag knows nanoseconds and size; the date is cut to whole seconds, in UTC."""
+    """The tag knows nanoseconds, size and inode; the date is cut to whole seconds, in UTC."""
     found = validators_of(status(modified_ns=MODIFIED * 10**9 + 999_999_999))
     assert found.modified == MODIFIED
     assert found.last_modified == "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -231,7 +231,8 @@ def test_validators() -> None:
     assert found == validators_of(status(modified_ns=MODIFIED * 10**9 + 999_999_999))
     other = validators_of(status(modified_ns=MODIFIED * 10**9 + 999_999_998))
     longer = validators_of(status(modified_ns=MODIFIED * 10**9 + 999_999_999, size=751))
-    assert len({found.etag, other.etag, longer.etag}) == 3
+    replaced = validators_of(status(modified_ns=MODIFIED * 10**9 + 999_999_999, inode=8))
+    assert len({found.etag, other.etag, longer.etag, replaced.etag}) == 4
 
 
 @pytest.mark.parametrize("year", [2200, 12_000])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimloop_http import get_file_ext
-from nimloop_http._mime import DEFAULT, TYPES, media_type
+from nimloop_http._mime import DEFAULT, TYPES, is_compressed, media_type
 
 UTF_8 = "; charset=utf-8"
 
@@ -52,6 +52,23 @@ def test_the_table_is_in_order() -> None:
         assert extension == extension.lower()
         assert re.fullmatch(r"[a-z]+/[a-z0-9.+-]+(; charset=utf-8)?", kind), extension
         assert kind.startswith("text/") == kind.endswith(UTF_8), extension
+
+
+@pytest.mark.parametrize(
+    ("name", "compressed"),
+    [
+        ("a.png", True),
+        ("a.JPG", True),
+        ("a.zip", True),
+        ("a.woff2", True),
+        ("a.js", False),
+        ("a.svg", False),
+        ("a", False),
+    ],
+)
+def test_what_is_compressed_already(name: str, *, compressed: bool) -> None:
+    """Nobody keeps compressed copies of it."""
+    assert is_compressed(name) is compressed
 
 
 @given(st.text())

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimloop_http import _paths
-from nimloop_http._paths import open_beneath, resolve_beneath, split_path
+from nimloop_http._paths import open_beneath, resolve_beneath, special_on_windows, split_path
 from nimloop_http.errors import ForbiddenPathError
 
 SECRET = b"secret"
@@ -163,6 +163,45 @@ def test_what_is_special_on_windows(raw: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ForbiddenPathError):
         split_path(raw)
+
+
+@pytest.mark.parametrize(
+    "device", ["con", "PRN", "Aux", "nul", "COM1", "com0", "lpt9", "COM\xb9", "LPT\xb3", "CONIN$", "conout$"]
+)
+@pytest.mark.parametrize("tail", ["", ".", ".txt", ".tar.gz", " .txt", "  ", ":", ". ."])
+def test_devices_of_windows(device: str, tail: str) -> None:
+    """They are in every folder, under any extension."""
+    assert special_on_windows(device + tail)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "console",
+        "con-1",
+        "nul1",
+        "com",
+        "com10",
+        "lptx",
+        "xcon",
+        "my.con",
+        "a.nul",
+        "auxiliary.txt",
+        "a b",
+        "~",
+        "~a",
+        "COM\xbc",
+    ],
+)
+def test_names_that_are_none_of_windows_devices(name: str) -> None:
+    """Only the whole name before the first dot makes a device."""
+    assert not special_on_windows(name)
+
+
+@pytest.mark.parametrize("name", ["GITIGN~1", "git~1.txt", "PROGRA~12", "a\x01b", "a:b", "x.", "x ", "x..", "a\\b"])
+def test_other_names_for_a_file_on_windows(name: str) -> None:
+    """Short names, streams, and ends that vanish would get past what is decided by the name."""
+    assert special_on_windows(name)
 
 
 def test_what_is_no_utf_8_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nimloop_http import ByteRange, parse_range
+from nimloop_http import ByteRange, parse_range, parse_ranges
+from nimloop_http._ranges import MOST_RANGES
 from nimloop_http.errors import RangeNotSatisfiableError
 
 NUMBERS = st.integers(0, 40) | st.integers(0, 10**20 - 1)
@@ -127,3 +128,75 @@ def test_whatever_comes_it_lies_in_the_file(header: str, size: int) -> None:
     except RangeNotSatisfiableError:
         return
     assert part is None or (0 <= part.start < part.start + part.length <= part.size == size)
+
+
+# Several ranges -------------------------------------------------------------------------------------------------
+
+SPECS = st.lists(st.tuples(st.none() | st.integers(0, 34), st.none() | st.integers(0, 34)), min_size=1, max_size=6)
+
+
+@given(size=SIZES, specs=SPECS)
+def test_several_ranges_select_what_each_of_them_does(size: int, specs: list[tuple[int | None, int | None]]) -> None:
+    """Every byte that one of them selects comes, each of them once, in parts with a gap between them."""
+    texts = [f"{'' if first is None else first}-{'' if last is None else last}" for first, last in specs]
+    selected: set[int] = set()
+    outside = False
+    for text in texts:
+        try:
+            one = parse_range(f"bytes={text}", size)
+        except RangeNotSatisfiableError:
+            outside = True
+            continue
+        if one is None:  # one that is to be ignored spoils them all
+            assert parse_ranges(f"bytes={', '.join(texts)}", size) == []
+            return
+        selected.update(range(one.start, one.start + one.length))
+    header = f"bytes={', '.join(texts)}"
+    if outside and not selected:
+        with pytest.raises(RangeNotSatisfiableError):
+            parse_ranges(header, size)
+        return
+    parts = parse_ranges(header, size)
+    positions = [at for part in parts for at in range(part.start, part.start + part.length)]
+    assert len(positions) == len(set(positions))
+    assert set(positions) == selected
+    edges = {part.start for part in parts}
+    assert not any(part.start + part.length in edges for part in parts)
+    assert all(part.size == size for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=0-1,4-5", [(0, 2), (4, 2)]),
+        ("bytes=8-9,0-1", [(8, 2), (0, 2)]),  # RFC 9110 §15.3.7.2: in the order they were asked for
+        ("bytes=0-4,3-6", [(0, 7)]),
+        ("bytes=0-1,2-3", [(0, 4)]),
+        ("bytes=6-7,0-1,5-6", [(5, 3), (0, 2)]),
+        ("bytes=0-,0-,0-,0-,5-", [(0, 10)]),
+        ("bytes=-1,0-0", [(9, 1), (0, 1)]),
+        ("bytes=0-0,100-", [(0, 1)]),
+        ("bytes=,0-0,, ,2-2,", [(0, 1), (2, 1)]),
+    ],
+)
+def test_parts(header: str, expected: list[tuple[int, int]]) -> None:
+    """Joined where they touch, without those that lie outside, in order."""
+    assert [(part.start, part.length) for part in parse_ranges(header, 10)] == expected
+
+
+@pytest.mark.parametrize(
+    "header", ["bytes=0-0,x", "bytes=0-0,5-3", "bytes=,", "bytes=, ,", "bytes=0-0;2-2", "items=0-0,2-2"]
+)
+def test_several_ranges_of_which_one_is_wrong(header: str) -> None:
+    """The whole field is ignored."""
+    assert parse_ranges(header, 10) == []
+
+
+def test_a_range_bomb_is_ignored() -> None:
+    """So many ranges are no request for parts; up to the bound they are, and then no byte comes twice."""
+    size = 1 << 20
+    disjoint = ",".join(f"{at}-{at}" for at in range(0, 2 * MOST_RANGES, 2))
+    assert len(parse_ranges(f"bytes={disjoint}", size)) == MOST_RANGES
+    assert parse_ranges(f"bytes={disjoint},999-999", size) == []
+    assert parse_ranges("bytes=" + ",".join(["0-"] * 1300), size) == []
+    assert parse_ranges("bytes=" + ",".join(f"{at}-" for at in range(MOST_RANGES)), size) == [ByteRange(0, size, size)]

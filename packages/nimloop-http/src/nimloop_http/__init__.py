@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from nimloop_http._disposition import content_disposition as content_disposition
 from nimloop_http._framing import STANDARD_METHODS as STANDARD_METHODS
 from nimloop_http._framing import Head as Head
 from nimloop_http._headers import Headers as Headers
 from nimloop_http._mime import get_file_ext as get_file_ext
 from nimloop_http._ranges import ByteRange as ByteRange
 from nimloop_http._ranges import parse_range as parse_range
+from nimloop_http._ranges import parse_ranges as parse_ranges
 from nimloop_http._stream import ResponseStream as ResponseStream
+from nimloop_http.cors import CorsPolicy as CorsPolicy
 from nimloop_http.limits import Limits as Limits
 from nimloop_http.limits import Timeouts as Timeouts
 from nimloop_http.parser import Body as Body
@@ -16,6 +19,8 @@ from nimloop_http.parser import End as End
 from nimloop_http.parser import Event as Event
 from nimloop_http.parser import HttpParser as HttpParser
 from nimloop_http.parser import Trailers as Trailers
+from nimloop_http.ratelimit import RateLimiter as RateLimiter
+from nimloop_http.ratelimit import network_of as network_of
 from nimloop_http.request import HttpRequest as HttpRequest
 from nimloop_http.request import Params as Params
 from nimloop_http.response import HttpResponse as HttpResponse
@@ -24,11 +29,14 @@ from nimloop_http.server import OnRequest as OnRequest
 from nimloop_http.server import serve as serve
 from nimloop_http.static import StaticFiles as StaticFiles
 from nimloop_http.static import serve_file as serve_file
+from nimloop_http.static import serve_static as serve_static
+from nimloop_http.static import stream_file as stream_file
 
 __all__ = [
     "STANDARD_METHODS",
     "Body",
     "ByteRange",
+    "CorsPolicy",
     "End",
     "Event",
     "Head",
@@ -40,12 +48,18 @@ __all__ = [
     "Limits",
     "OnRequest",
     "Params",
+    "RateLimiter",
     "ResponseStream",
     "StaticFiles",
     "Timeouts",
     "Trailers",
+    "content_disposition",
     "get_file_ext",
+    "network_of",
     "parse_range",
+    "parse_ranges",
     "serve",
     "serve_file",
+    "serve_static",
+    "stream_file",
 ]

@@ -37,10 +37,16 @@ class Validators(NamedTuple):
 
 
 def validators_of(status: os.stat_result) -> Validators:
-    """Derive them from a file's status: nanoseconds and size change with every honest change of the content."""
+    """Derive them from a file's status.
+
+    Time in nanoseconds and size change with nearly every change of the content, but builds that want to be repeatable
+    give all files one time (SOURCE_DATE_EPOCH): so the inode too, which is another one when a file was replaced. The
+    price is that copies on several machines differ, and a client that is sent from one to the other loads once more;
+    a client that keeps the wrong content is worse.
+    """
     # §8.8.2.1: not later than the response itself. And no date that HTTP could not express.
     modified = min(max(0, status.st_mtime_ns // 1_000_000_000), int(time.time()))
-    etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+    etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
     return Validators(etag, formatdate(modified, usegmt=True), modified)
 
 

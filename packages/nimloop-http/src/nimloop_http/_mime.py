@@ -106,6 +106,15 @@ TYPES: Final = {
     "zst": "application/zstd",
 }
 
+# Whose content is compressed already: there is little to be gained, so nobody keeps compressed copies.
+_COMPRESSED: Final = frozenset(
+    {
+        *("apng", "avif", "gif", "jpeg", "jpg", "jxl", "png", "webp", "woff", "woff2"),
+        *("aac", "flac", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "mpeg", "oga", "ogg", "ogv", "opus", "weba", "webm"),
+        *("7z", "bz2", "docx", "epub", "gz", "ods", "odt", "pdf", "tgz", "whl", "xlsx", "xz", "zip", "zst"),
+    }
+)
+
 
 def get_file_ext(path: str) -> str:
     """Return the extension of a path in lower case, without the dot; ``""`` when it has none."""
@@ -117,3 +126,8 @@ def get_file_ext(path: str) -> str:
 def media_type(path: str) -> str:
     """Return the media type for a file's name, with its character set where it is text."""
     return TYPES.get(get_file_ext(path), DEFAULT)
+
+
+def is_compressed(path: str) -> bool:
+    """Tell whether files of this extension are compressed already."""
+    return get_file_ext(path) in _COMPRESSED

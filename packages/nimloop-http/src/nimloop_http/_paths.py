@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -32,6 +33,20 @@ _ON_THE_WAY: Final[int] = _FOLDER | getattr(os, "O_PATH", 0)
 # Opening a symbolic link with O_NOFOLLOW says ELOOP; together with O_DIRECTORY it says ENOTDIR.
 _LINK: Final = frozenset({errno.ELOOP, errno.ENOTDIR, getattr(errno, "EMLINK", errno.ELOOP)})
 
+# Microsoft, "Naming Files, Paths, and Namespaces". What leads elsewhere than a name: another separator, a stream of a
+# file (":"), wildcards; a dot or blank at the end, which is dropped, so that "x.py." is x.py; and the short form of a
+# long name ("GITIGN~1"), which would get past the rule about dotfiles.
+_NO_NAME_ON_WINDOWS: Final = re.compile(r'[\x00-\x1f\\/:*?"<>|]|~[0-9]|[. ]\Z')
+# Devices, which are in every folder, also with an extension and with superscript digits.
+_DEVICE: Final = re.compile(
+    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9\xb9\xb2\xb3]) *(?:\..*)?", re.IGNORECASE | re.DOTALL
+)
+
+
+def special_on_windows(segment: str) -> bool:
+    """Tell whether Windows would take a segment for something else than a name in its folder."""
+    return _NO_NAME_ON_WINDOWS.search(segment) is not None or _DEVICE.fullmatch(segment) is not None
+
 
 def split_path(raw_path: str) -> list[str]:
     """Take the path of a URL apart and decode its segments, once; empty ones and ``.`` are left out.
@@ -49,7 +64,7 @@ def split_path(raw_path: str) -> list[str]:
             continue
         if segment == ".." or "/" in segment or "\0" in segment:
             raise ForbiddenPathError(f"the path must not contain {segment!r}")
-        if sys.platform == "win32" and (set(segment) & set('\\:*?"<>|') or segment[-1] in ". "):
+        if sys.platform == "win32" and special_on_windows(segment):
             raise ForbiddenPathError(f"the path must not contain {segment!r}")
         segments.append(segment)
     return segments

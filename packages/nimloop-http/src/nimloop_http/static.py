@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, final
 from urllib.parse import quote
 
 from nimloop_http import _listing
-from nimloop_http._conditional import evaluate, range_applies, validators_of
-from nimloop_http._mime import media_type
+from nimloop_http._disposition import content_disposition
+from nimloop_http._filebody import send_open_file
+from nimloop_http._mime import is_compressed, media_type
+from nimloop_http._negotiation import codings_wanted, prefers_json
 from nimloop_http._paths import OPEN_FILE, open_beneath, resolve_beneath, split_path
-from nimloop_http._ranges import ByteRange, parse_range
-from nimloop_http.errors import ForbiddenPathError, RangeNotSatisfiableError
+from nimloop_http.errors import ForbiddenPathError
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
-_READ_BYTES: Final = 32768  # a smaller file is sent together with its head, which is cheaper than sendfile
+MEDIA_PIECE: Final = 1 << 20
+"""Bytes that `stream_file` answers a request for a range with, at most."""
+
+# Content codings (RFC 9110 §8.4.1, RFC 8878 §7.2) and what the names of files in them end with; the first is the one
+# that makes text smallest.
+_CODINGS: Final = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 # That a name leads to nothing that could be read. ENXIO, EOPNOTSUPP: to a Unix socket, or a device that is not there;
 # EILSEQ, EINVAL: no name on this file system.
 _ABSENT: Final = frozenset(
@@ -36,10 +41,6 @@ _ABSENT: Final = frozenset(
         errno.EOPNOTSUPP,
     }
 )
-# RFC 9110 §12.4.2: weight = OWS ";" OWS "q=" qvalue
-_MEDIA_RANGE: Final = re.compile(
-    r"([^ \t;,]+)(?:[^,]*?;[ \t]*q=([01](?:\.[0-9]{0,3})?))?[^,]*", re.IGNORECASE | re.ASCII
-)
 
 
 @final
@@ -49,6 +50,9 @@ class StaticFiles:
     ``index`` are the names tried in a folder; with ``listing``, a folder without any of them is shown as a page.
     Files whose name begins with a dot are hidden unless ``dotfiles``, except in ``/.well-known/`` (RFC 8615). Symbolic
     links are followed as long as they stay in the folder. ``prefix`` is the part of the URL that stands for the folder.
+
+    With ``precompressed``, a client that takes a content coding gets ``app.js.br``, ``app.js.zst`` or ``app.js.gz``
+    in place of ``app.js`` where there is such a file, each with validators of its own.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class StaticFiles:
         index: tuple[str, ...] = ("index.html", "index.htm"),
         listing: bool = False,
         dotfiles: bool = False,
+        precompressed: bool = True,
         cache_control: str = "",
     ) -> None:
         """Check the folder. Raises FileNotFoundError, NotADirectoryError or PermissionError."""
@@ -68,6 +73,7 @@ class StaticFiles:
         self.index: Final = index
         self.listing: Final = listing
         self.dotfiles: Final = dotfiles
+        self.precompressed: Final = precompressed
         self.cache_control: Final = cache_control
 
     def serve(self, req: HttpRequest, res: HttpResponse) -> None:
@@ -95,7 +101,7 @@ class StaticFiles:
             os.close(descriptor)  # a file is not a folder, even if it is asked for as one
             res.send_error(404)
         else:
-            send_open_file(req, res, descriptor, status, media_type(segments[-1]), cache_control=self.cache_control)
+            self._send_file(req, res, descriptor, status, segments)
 
     def _serve_folder(self, req: HttpRequest, res: HttpResponse, descriptor: int, segments: list[str]) -> None:
         try:
@@ -114,7 +120,7 @@ class StaticFiles:
                     _send_refusal(res, error)  # it is there: what it stands before is not to be shown instead
                     return
                 if not stat.S_ISDIR(status.st_mode):
-                    send_open_file(req, res, file, status, media_type(name), cache_control=self.cache_control)
+                    self._send_file(req, res, file, status, [*segments, name])
                     return
                 os.close(file)
             if self.listing:
@@ -123,6 +129,34 @@ class StaticFiles:
                 res.send_error(404)
         finally:
             os.close(descriptor)
+
+    def _send_file(
+        self, req: HttpRequest, res: HttpResponse, descriptor: int, status: os.stat_result, segments: list[str]
+    ) -> None:
+        name = segments[-1]
+        fields = [("Cache-Control", self.cache_control)] if self.cache_control else []
+        if self.precompressed and not is_compressed(name):
+            # Whether there is such a file or not: one that comes to exist must not be hidden by what a cache keeps.
+            fields.append(("Vary", "Accept-Encoding"))
+            accepted = req.headers.get("accept-encoding")
+            for coding in codings_wanted(accepted, tuple(_CODINGS)) if accepted else ():
+                sibling = self._open_sibling([*segments[:-1], name + _CODINGS[coding]])
+                if sibling is not None:
+                    os.close(descriptor)
+                    descriptor, status = sibling
+                    fields.append(("Content-Encoding", coding))
+                    break
+        send_open_file(req, res, descriptor, status, media_type(name), fields=fields)
+
+    def _open_sibling(self, segments: list[str]) -> tuple[int, os.stat_result] | None:
+        try:
+            descriptor, status = _with_status(open_beneath(self.root, segments))
+        except (ForbiddenPathError, OSError):
+            return None
+        if stat.S_ISREG(status.st_mode):
+            return descriptor, status
+        os.close(descriptor)
+        return None
 
     def _send_listing(self, req: HttpRequest, res: HttpResponse, descriptor: int, segments: list[str]) -> None:
         entries: list[_listing.Entry] = []
@@ -142,7 +176,7 @@ class StaticFiles:
                     entries.append(_listing.Entry(item.name, is_dir, status.st_size, status.st_mtime))
         path = self.prefix + "".join(part + "/" for part in segments)
         res.header("Cache-Control", "no-cache").header("Vary", "Accept").header("X-Content-Type-Options", "nosniff")
-        if _prefers_json(req.headers.get("accept", "")):
+        if prefers_json(req.headers.get("accept", "")):
             res.header("Content-Type", "application/json").send(_listing.render_json(path, entries))
             return
         params = req.params
@@ -153,69 +187,72 @@ class StaticFiles:
         res.header("Content-Type", "text/html; charset=utf-8").send(page)
 
 
-def serve_file(req: HttpRequest, res: HttpResponse, path: str | os.PathLike[str], *, content_type: str = "") -> None:
+def serve_static(req: HttpRequest, res: HttpResponse, prefix: str, root: str | os.PathLike[str]) -> None:
+    """Answer with what the path names in the folder `root`, of which `prefix` is the URL; in any case answer.
+
+    What `StaticFiles` does with its default settings. Raises FileNotFoundError, NotADirectoryError or PermissionError
+    for the folder itself.
+    """
+    _static_files(os.fspath(root), prefix).serve(req, res)
+
+
+@lru_cache(maxsize=64)
+def _static_files(root: str, prefix: str) -> StaticFiles:
+    return StaticFiles(root, prefix=prefix)
+
+
+def serve_file(
+    req: HttpRequest,
+    res: HttpResponse,
+    path: str | os.PathLike[str],
+    *,
+    content_type: str = "",
+    cache_control: str = "",
+    attachment: bool = False,
+    filename: str = "",
+) -> None:
     """Answer a GET or HEAD with one file, 404 if there is none; the path is trusted.
 
-    Conditional requests and a single range are honoured.
+    Conditional requests and ranges are honoured. With `attachment` the client is to save it, under the `filename` or
+    by default under the file's own name; a `filename` alone is a proposal for the case that it is saved.
     """
     name = os.fspath(path)
+    fields = [("Cache-Control", cache_control)] if cache_control else []
+    if attachment or filename:
+        fields.append(("Content-Disposition", content_disposition(filename or name, inline=not attachment)))
+    _send_named(req, res, name, content_type, fields)
+
+
+def stream_file(
+    req: HttpRequest,
+    res: HttpResponse,
+    path: str | os.PathLike[str],
+    *,
+    content_type: str = "",
+    cache_control: str = "",
+    piece: int = MEDIA_PIECE,
+) -> None:
+    """Answer like `serve_file`, for sound and film: a request for a range gets `piece` bytes at most.
+
+    Players ask for everything from here on and break off where the user jumps to; in pieces, what was sent for nothing
+    is little. They ask again for the rest, as Content-Range tells them how large the whole is. Programs that download
+    do not all do that: use `serve_file` for them. Raises ValueError for a piece of no bytes.
+    """
+    if piece < 1:
+        raise ValueError(f"a piece has at least one byte, not {piece}")
+    fields = [("Cache-Control", cache_control)] if cache_control else []
+    _send_named(req, res, os.fspath(path), content_type, fields, most=piece)
+
+
+def _send_named(
+    req: HttpRequest, res: HttpResponse, name: str, content_type: str, fields: list[tuple[str, str]], *, most: int = 0
+) -> None:
     try:
         descriptor, status = _with_status(os.open(name, OPEN_FILE))
     except OSError as error:
         _send_refusal(res, error)
         return
-    send_open_file(req, res, descriptor, status, content_type or media_type(name))
-
-
-def send_open_file(
-    req: HttpRequest,
-    res: HttpResponse,
-    descriptor: int,
-    status: os.stat_result,
-    content_type: str,
-    *,
-    cache_control: str = "",
-) -> None:
-    """Answer with an open file whose status is known; the descriptor is taken over and closed in any case."""
-    try:
-        if not stat.S_ISREG(status.st_mode):
-            res.send_error(403)  # a pipe or a device: reading it could block, or never end
-            return
-        validators = validators_of(status)
-        outcome = evaluate(req.headers, validators)
-        if outcome == 412:
-            res.send_error(412)
-            return
-        selected = None
-        wanted = req.headers.get("range")
-        # RFC 9110 §14.2: only GET has ranges, and preconditions come first.
-        if wanted is not None and outcome == 200 and req.method == "GET" and range_applies(req.headers, validators):
-            selected = parse_range(wanted, status.st_size)
-        res.header("ETag", validators.etag).header("Last-Modified", validators.last_modified)
-        res.header("Accept-Ranges", "bytes").header("X-Content-Type-Options", "nosniff")
-        if cache_control:
-            res.header("Cache-Control", cache_control)
-        if outcome == 304:
-            res.status(304).send()
-            return
-        res.header("Content-Type", content_type)
-        if selected is not None:
-            res.status(206).header("Content-Range", selected.content_range)
-        part = selected or ByteRange(0, status.st_size, status.st_size)
-        if part.length <= _READ_BYTES and req.method == "GET":
-            data = _read(descriptor, part)
-            if len(data) == part.length:
-                res.send(data)
-                return
-            # Shortened just now. What was promised cannot be kept, and the connection will break as it would for
-            # any larger file.
-        taken, descriptor = descriptor, -1
-        res.send_file(taken, part.start, part.length)
-    except RangeNotSatisfiableError as error:
-        res.header("Content-Range", f"bytes */{error.size}").send_error(416, str(error))
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+    send_open_file(req, res, descriptor, status, content_type or media_type(name), fields=fields, most=most)
 
 
 def _with_status(descriptor: int) -> tuple[int, os.stat_result]:
@@ -226,14 +263,6 @@ def _with_status(descriptor: int) -> tuple[int, os.stat_result]:
         raise
 
 
-def _read(descriptor: int, part: ByteRange) -> bytes:
-    if sys.platform != "win32":
-        return os.pread(descriptor, part.length, part.start)
-    else:  # noqa: RET505 - for mypy, which skips the branch of another platform and not what follows one
-        os.lseek(descriptor, part.start, os.SEEK_SET)
-        return os.read(descriptor, part.length)
-
-
 def _send_refusal(res: HttpResponse, error: ForbiddenPathError | OSError) -> None:
     if isinstance(error, (ForbiddenPathError, PermissionError)):
         res.send_error(403)
@@ -241,10 +270,3 @@ def _send_refusal(res: HttpResponse, error: ForbiddenPathError | OSError) -> Non
         res.send_error(404)
     else:  # out of descriptors or memory, a disk that fails: nobody may conclude that the file is gone
         res.send_error(503)
-
-
-def _prefers_json(accept: str) -> bool:
-    """Tell whether JSON is asked for by name, and no less than HTML is (RFC 9110 §12.5.1)."""
-    weights = {name.lower(): float(weight or 1) for name, weight in _MEDIA_RANGE.findall(accept)}
-    json = weights.get("application/json", 0)
-    return json > 0 and json >= weights.get("text/html", 0)

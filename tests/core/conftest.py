@@ -16,6 +16,7 @@ from tests.core import stand_ins
 from tests.core.iocp_model import ModelPort
 
 from nimloop_core import Loop, backends
+from nimloop_core.backends import _epoll_py, epoll
 from nimloop_core.testing import FakeBackend, FakeClock
 
 if sys.platform != "win32":
@@ -52,10 +53,12 @@ def errors(loop: Loop) -> list[tuple[Exception, object]]:
     return told
 
 
-@pytest.fixture(params=stand_ins.NAMES)
+@pytest.fixture(params=[*stand_ins.NAMES, "epoll-python"])
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name each backend, with a kernel or a stand-in for one under it."""
-    name = str(request.param)
+    """Name each backend, with a kernel or a stand-in for one under it; epoll both in C, where built, and in Python."""
+    name, _, twin = str(request.param).partition("-")
+    if twin:
+        monkeypatch.setattr(epoll, "wait", _epoll_py.wait)
     if not stand_ins.exists(name):
         pytest.skip(f"no {name} on this system, and nothing to stand in for it")
     ports: list[ModelPort] = []

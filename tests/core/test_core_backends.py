@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Backend, BackendUnavailableError, Loop, WatcherTable
-from nimloop_core.backends import available, create
+from nimloop_core.backends import _epoll_py, available, create
 
 Pair = tuple[socket.socket, socket.socket]
 Pipe = tuple[int, int]
@@ -672,8 +672,11 @@ def epoll() -> Iterator[Backend]:
     backend.close()
 
 
-def test_epoll_takes_as_many_events_at_once_as_there_are(epoll: Backend, make_pair: Callable[[], Pair]) -> None:
+def test_epoll_takes_as_many_events_at_once_as_there_are(
+    epoll: Backend, make_pair: Callable[[], Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The capacity doubles from 64 while batches are full, up to 4096, and halves while they are nearly empty."""
+    monkeypatch.setattr("nimloop_core.backends.epoll.wait", _epoll_py.wait)  # the kernel itself is stood in for
     table = WatcherTable(epoll, lambda error, owner: None)
     near, far = make_pair()
     far.send(b"x")
@@ -724,8 +727,9 @@ def test_epoll_survives_a_full_counter(epoll: Backend, make_pipe: Callable[[], P
     assert epoll.poll(0, table) == 0
 
 
-def test_epoll_waits_are_rounded_up_only_once(epoll: Backend) -> None:
+def test_epoll_waits_are_rounded_up_only_once(epoll: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python turns seconds into nanoseconds and those into milliseconds, upwards: 67 ms must not become 68."""
+    monkeypatch.setattr("nimloop_core.backends.epoll.wait", _epoll_py.wait)  # the kernel itself is stood in for
     table = WatcherTable(epoll, lambda error, owner: None)
     asked: list[float] = []
 

@@ -12,42 +12,22 @@ import os
 import select
 from typing import Final, Protocol, cast, final
 
-from nimloop_core._watchers import ERROR, HUP, READ, WRITE, Watcher, WatcherTable
+from nimloop_core._watchers import WatcherTable
+from nimloop_core.backends._epoll_py import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, Pollable
+from nimloop_core.backends._epoll_wait import wait
 
 _MIN_EVENTS: Final = 64
 _MAX_EVENTS: Final = 4096
 
-# Spelt out, because other systems' ``select`` lacks the names while type checkers look at every system.
-_EPOLLIN: Final = 0x001
-_EPOLLPRI: Final = 0x002
-_EPOLLOUT: Final = 0x004
-_EPOLLERR: Final = 0x008
-_EPOLLHUP: Final = 0x010
-_EPOLLRDHUP: Final = 0x2000
-_EPOLLET: Final = 1 << 31
-
 _TO_KERNEL: Final = (
     0,
-    _EPOLLIN | _EPOLLPRI | _EPOLLRDHUP,
-    _EPOLLOUT,
-    _EPOLLIN | _EPOLLPRI | _EPOLLRDHUP | _EPOLLOUT,
+    EPOLLIN | EPOLLPRI | EPOLLRDHUP,
+    EPOLLOUT,
+    EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLOUT,
 )
 
 
-def _mask(bits: int) -> int:
-    return (
-        (READ if bits & _EPOLLIN else 0)
-        | (WRITE if bits & _EPOLLOUT else 0)
-        | (ERROR if bits & _EPOLLERR else 0)
-        | (HUP if bits & (_EPOLLHUP | _EPOLLRDHUP | _EPOLLPRI) else 0)
-    )
-
-
-# Every combination the kernel can report for what we ask; a table look-up is cheaper than four tests.
-_FROM_KERNEL: Final = {bits | rdhup: _mask(bits | rdhup) for bits in range(0x20) for rdhup in (0, _EPOLLRDHUP)}
-
-
-class Epoll(Protocol):
+class Epoll(Pollable, Protocol):
     """What is used of `select.epoll`."""
 
     @property
@@ -62,9 +42,6 @@ class Epoll(Protocol):
 
     def unregister(self, fd: int, /) -> None:
         """Stop watching."""
-
-    def poll(self, timeout: float, max_events: int, /) -> list[tuple[int, int]]:
-        """Wait, then fetch events."""
 
     def fileno(self) -> int:
         """Return the instance's own descriptor."""
@@ -102,6 +79,8 @@ class EpollBackend:
         self.edge = True
         self._capacity = _MIN_EVENTS
         self._epoll = cast("EpollApi", select).epoll()
+        self._fd: Final = self._epoll.fileno()
+        self._lost: Final[list[int]] = []
         system = cast("EventfdApi", os)
         self._write = system.eventfd_write
         try:
@@ -109,15 +88,15 @@ class EpollBackend:
         except OSError:
             self._epoll.close()
             raise
-        self._epoll.register(self.wake_fd, _EPOLLIN | _EPOLLET)
+        self._epoll.register(self.wake_fd, EPOLLIN | EPOLLET)
 
     def add(self, fd: int, events: int, *, edge: bool) -> None:
         """Start to watch a descriptor."""
-        self._epoll.register(fd, _TO_KERNEL[events] | (_EPOLLET if edge else 0))
+        self._epoll.register(fd, _TO_KERNEL[events] | (EPOLLET if edge else 0))
 
     def modify(self, fd: int, events: int, *, edge: bool) -> None:
         """Change what is watched; with `edge`, what is ready by now is reported again."""
-        self._epoll.modify(fd, _TO_KERNEL[events] | (_EPOLLET if edge else 0))
+        self._epoll.modify(fd, _TO_KERNEL[events] | (EPOLLET if edge else 0))
 
     def remove(self, fd: int) -> None:
         """Stop watching."""
@@ -135,38 +114,22 @@ class EpollBackend:
 
     def poll(self, timeout_ns: int, table: WatcherTable) -> int:
         """Wait, then call the live watchers of the batch."""
-        # Python rounds up to nanoseconds, by which it goes on after a signal, and those to the kernel's milliseconds.
-        # Half a nanosecond taken off keeps the error of binary fractions from rounding up once more.
-        timeout = (timeout_ns - 0.5) / 1e9 if timeout_ns > 0 else (0 if timeout_ns == 0 else -1)
-        batch = self._epoll.poll(timeout, self._capacity)
-        if not batch:
-            return 0
-        slots = table.slots
-        youngest = table.generation
-        called = 0
         try:
-            for fd, bits in batch:
-                watcher = slots[fd]
-                if watcher is None or watcher.generation > youngest:
-                    continue  # the wake-up, or unregistered by a callback before it
-                called += 1
-                try:
-                    watcher.callback(_FROM_KERNEL[bits])
-                except Exception as error:
-                    table.on_error(error, watcher)
+            events, called = wait(self._epoll, self._fd, self._capacity, timeout_ns, table, self._lost)
         except BaseException:
-            self._repeat(batch, slots)
+            self._repeat(table)
             raise
-        if len(batch) == self._capacity:
+        if events == self._capacity:
             self._capacity = min(self._capacity * 2, _MAX_EVENTS)
-        elif len(batch) * 8 < self._capacity:
+        elif events * 8 < self._capacity:
             self._capacity = max(self._capacity // 2, _MIN_EVENTS)
         return called
 
-    def _repeat(self, batch: list[tuple[int, int]], slots: list[Watcher | None]) -> None:
+    def _repeat(self, table: WatcherTable) -> None:
         # Ctrl+C in the middle of a batch. The levels of the rest come again; an edge that nobody was told of would not.
-        for fd, _ in batch:
-            watcher = slots[fd]
+        while self._lost:
+            fd = self._lost.pop()
+            watcher = table.find(fd)
             if watcher is not None and watcher.edge and watcher.events:
                 try:
                     self.modify(fd, watcher.events, edge=True)
@@ -175,7 +138,7 @@ class EpollBackend:
 
     def fileno(self) -> int:
         """Return the descriptor that another loop can wait for."""
-        return self._epoll.fileno()
+        return self._fd
 
     def close(self) -> None:
         """Close the epoll instance and the eventfd."""

@@ -22,6 +22,7 @@ from typing import Final, Protocol, final
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Timer
 from nimloop_net import _state as st
+from nimloop_net._io import receiver, sender
 from nimloop_net._outbox import FileRange, Outbox
 from nimloop_net.errors import ConnectionClosedError, StalledError, WriteBufferFullError
 
@@ -72,11 +73,13 @@ class Connection:
         "_above",
         "_busy",
         "_edge",
+        "_fd",
         "_local",
         "_outbox",
         "_owner",
         "_paused",
         "_peer",
+        "_receive",
         "_scheduled",
         "_sent_before",
         "_sock",
@@ -125,10 +128,12 @@ class Connection:
         self.stall = STALL
         """Seconds that a closing connection waits for a peer that takes nothing of what is queued."""
         self._sock = sock
+        self._fd = sock.fileno()
+        self._receive: Final = receiver(sock)
         self._owner = owner
         self._peer = peer
         self._local: Address | None = None
-        self._outbox: Final = Outbox()
+        self._outbox: Final = Outbox(sender(sock))
         self._state = st.OPEN
         self._busy = False  # a flush is going to follow: at the end of this event, or before the loop waits
         self._above = False  # send has returned False and on_drain is owed
@@ -255,7 +260,7 @@ class Connection:
         outbox = self._outbox
         before = outbox.size
         try:
-            room = outbox.write_to(self._sock)
+            room = outbox.write_to(self._sock, self._fd)
         except OSError as error:
             if isinstance(error, (BrokenPipeError, ConnectionResetError)):
                 self._deliver_rest()
@@ -315,22 +320,21 @@ class Connection:
             if (self._state != st.OPEN or self._paused) and not self._may_read(events):
                 return
             try:
-                count = self._sock.recv_into(buffer)
-            except BlockingIOError:
-                self._unread = False
-                return
+                data = self._receive(self._sock, self._fd, buffer)
             except OSError as error:
                 self._end(error)
                 return
-            if count == 0:
+            if not data:
                 self._unread = False
-                self._on_peer_eof()
+                if data is not None:
+                    self._on_peer_eof()
                 return
+            count = len(data)
             self._unread = count == len(buffer) or events & _TO_THE_END != 0
             on_data = self.on_data
             if on_data is not None and self._state in st.DELIVERS:
                 try:
-                    on_data(self, buffer[:count].tobytes())
+                    on_data(self, data)
                 except Exception as error:
                     self._failed(error)
                     return
@@ -357,14 +361,13 @@ class Connection:
         quota = _REST_QUOTA
         while quota > 0 and not self._paused and self._state in st.DELIVERS:
             try:
-                count = self._sock.recv_into(self.loop.read_buffer)
+                data = self._receive(self._sock, self._fd, self.loop.read_buffer)
             except OSError:
                 return
-            if count == 0:
+            if not data:
                 return
-            quota -= count
+            quota -= len(data)
             if self.on_data is not None:
-                data = bytes(self.loop.read_buffer[:count])
                 try:
                     self.on_data(self, data)
                 except Exception as error:
@@ -460,6 +463,7 @@ class Connection:
             self._timer = None
         self._watcher.unregister()
         self._sock.close()
+        self._fd = -1  # the number may be somebody else's by now
         self._outbox.clear()
         self._unread = False
         if self.loop.closed:

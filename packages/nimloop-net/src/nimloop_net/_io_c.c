@@ -62,21 +62,25 @@ static PyObject *send_some(PyObject *module, PyObject *const *args, Py_ssize_t n
     int fd = fd_of(args[1]);
     if (fd < 0)
         return NULL;
-    char *data;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(args[2], &data, &size) < 0)
+    Py_buffer data;
+    if (PyObject_GetBuffer(args[2], &data, PyBUF_SIMPLE) < 0)
         return NULL;
+    PyObject *result = NULL;
     for (;;) {
-        ssize_t count = send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (count >= 0)
-            return PyLong_FromSsize_t(count);
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            return PyLong_FromLong(-1);
-        if (errno != EINTR)
-            return PyErr_SetFromErrno(PyExc_OSError);
+        ssize_t count = send(fd, data.buf, (size_t)data.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (count >= 0 || errno == EAGAIN || errno == EWOULDBLOCK) {
+            result = PyLong_FromSsize_t(count);
+            break;
+        }
+        if (errno != EINTR) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            break;
+        }
         if (PyErr_CheckSignals() < 0)
-            return NULL;
+            break;
     }
+    PyBuffer_Release(&data);
+    return result;
 }
 
 static PyMethodDef methods[] = {

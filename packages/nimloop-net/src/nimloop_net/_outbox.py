@@ -12,6 +12,8 @@ import socket
 from collections import deque
 from typing import Final, final
 
+from nimloop_net import _io_py
+from nimloop_net._io import Send
 from nimloop_net.errors import FileTruncatedError
 
 _JOIN_BYTES: Final = 65536  # up to here, joining pieces, however many, is cheaper than describing them to sendmsg
@@ -72,9 +74,11 @@ class FileRange:
 class Outbox:
     """A queue of unsent bytes and file ranges. `size` counts both, `files` only the ranges."""
 
-    __slots__ = ("_items", "files", "size")
+    __slots__ = ("_items", "_send", "files", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, send: Send = _io_py.send) -> None:
+        """Make an empty one; `send` hands a single piece to the kernel."""
+        self._send: Final = send
         self._items: deque[bytes | memoryview | FileRange] = deque()
         self.size = 0
         self.files = 0
@@ -97,7 +101,7 @@ class Outbox:
         self.size += item.count
         return self.size
 
-    def write_to(self, sock: socket.socket) -> bool:
+    def write_to(self, sock: socket.socket, fd: int = -1) -> bool:
         """Send until empty, until the kernel is full or the quota of a turn is used up.
 
         Returns True when the kernel was not full, so that no event will announce room for the rest.
@@ -115,11 +119,13 @@ class Outbox:
                         items.popleft()
                         first.close()
                 elif len(items) == 1:
-                    sent = sock.send(first)
+                    sent = self._send(sock, fd, first)
                     if sent == self.size:  # nearly always
                         items.clear()
                         self.size = 0
                         return True
+                    if sent < 0:
+                        return False
                     self._drop(sent)
                 else:
                     self._drop(self._send_several(sock))

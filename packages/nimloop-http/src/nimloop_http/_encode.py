@@ -29,13 +29,7 @@ _OWNED: Final = {
 
 
 NO_LENGTH: Final = -1
-"""For `encode`: no Content-Length."""
-
-
-def encode(status: int, date: str, length: int, lines: str, body: bytes = b"") -> bytes:
-    """Return a whole response, or the beginning of one: `date` and `lines` are complete lines."""
-    framing = f"Content-Length: {length}\r\n" if length >= 0 else ""
-    return f"{STATUS_LINES[status]}{date}{framing}{lines}\r\n".encode("latin-1") + body
+"""For `nimloop_http._encoder.encode`: no Content-Length."""
 
 
 def check_status(code: int) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Self, final
 
 from nimloop_http import _encode
-from nimloop_http._encode import BODYLESS, NO_LENGTH, encode
+from nimloop_http._encode import BODYLESS, NO_LENGTH, STATUS_LINES
+from nimloop_http._encoder import encode
 from nimloop_http._framing import Head
 from nimloop_http._stream import ResponseStream
 from nimloop_http.errors import ResponseSentError, StaleResponseError
@@ -153,9 +154,9 @@ class HttpResponse:
         self.bytes_sent = len(data)
         session = self._session
         if len(data) <= _JOIN_BYTES:
-            session.write(self, encode(status, session.date_line(), length, lines, data))
+            session.write(self, encode(STATUS_LINES[status], session.date_line(), length, lines, data))
         else:
-            head = encode(status, session.date_line(), length, lines)
+            head = encode(STATUS_LINES[status], session.date_line(), length, lines)
             session.make_room(len(head) + length)
             session.write(self, head)
             session.write(self, data)
@@ -298,7 +299,7 @@ class HttpResponse:
                 raise ValueError(f"a response with status {self._status} has no body")
             length, kind, coding = None, "", ""
         framing = NO_LENGTH if length is None else length
-        return encode(self._status, self._session.date_line(), framing, coding + self._lines(kind))
+        return encode(STATUS_LINES[self._status], self._session.date_line(), framing, coding + self._lines(kind))
 
     def _lines(self, kind: str) -> str:
         """Return the lines that do not come with every response; `kind` is the one that tells the type by default."""

@@ -31,6 +31,7 @@ from nimloop_http.static import StaticFiles as StaticFiles
 from nimloop_http.static import serve_file as serve_file
 from nimloop_http.static import serve_static as serve_static
 from nimloop_http.static import stream_file as stream_file
+from nimloop_http.wsgi import WsgiBridge as WsgiBridge
 
 __all__ = [
     "STANDARD_METHODS",
@@ -53,6 +54,7 @@ __all__ = [
     "StaticFiles",
     "Timeouts",
     "Trailers",
+    "WsgiBridge",
     "content_disposition",
     "get_file_ext",
     "network_of",

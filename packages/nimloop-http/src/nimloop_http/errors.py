@@ -24,6 +24,7 @@ NimloopError
         ├── ResponseSentError            the response was sent already
         ├── ContentLengthError           a stream got more or less than it had promised
         ├── StaleResponseError           the client has gone; there is nobody to answer
+        ├── WsgiError                    a WSGI application broke PEP 3333
         └── ParserStateError             the parser was fed after an error or after an upgrade
 """
 
@@ -148,6 +149,10 @@ class ContentLengthError(MisuseError):
 
 class StaleResponseError(MisuseError):
     """The client has gone; look at ``res.closed``, or set ``res.on_close``, before answering late."""
+
+
+class WsgiError(MisuseError):
+    """A WSGI application did what PEP 3333 does not allow; the message says what."""
 
 
 class ParserStateError(MisuseError):

@@ -32,7 +32,7 @@ class WorkerPool:
         self._jobs: Final[deque[Job]] = deque()
         self._changed: Final = threading.Condition()
         self._count = 0
-        self._idle = 0
+        self._idle = 0  # threads without a job, those that are only starting too
         self._closed = False
 
     def submit(self, job: Job) -> bool:
@@ -44,6 +44,7 @@ class WorkerPool:
             self._jobs.append(job)
             if len(self._jobs) > self._idle and self._count < self.threads:
                 self._count += 1
+                self._idle += 1
                 threading.Thread(target=self._work, name=f"{self._name}-{self._count}", daemon=True).start()
             else:
                 self._changed.notify()
@@ -61,13 +62,15 @@ class WorkerPool:
                 while not self._jobs:
                     if self._closed:
                         self._count -= 1
+                        self._idle -= 1
                         return
-                    self._idle += 1
                     self._changed.wait()
-                    self._idle -= 1
                 job = self._jobs.popleft()
+                self._idle -= 1
             try:
                 job()
             except BaseException:
                 _log.exception("a job of %s failed", self._name)
+            with self._changed:
+                self._idle += 1
             del job  # or it would be kept, with all that it knows, until the next one comes

@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol, final
+from typing import IO, Protocol, final
+from wsgiref.types import StartResponse, WSGIApplication
 from wsgiref.validate import validator
 
 import pytest
@@ -21,9 +22,6 @@ from tests.http.serving import PATIENCE, Answer, Client, Site, request
 from nimloop_core.testing import FakeClock
 from nimloop_http import WsgiBridge
 from nimloop_http.errors import ContentLengthError, InvalidHeaderError, WsgiError
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 pytest_plugins = ["tests.http.fixtures"]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
+from wsgiref.types import WSGIApplication
 
 import httpx
 import pytest
 from tests.http.serving import in_thread
 
 from nimloop_http import WsgiBridge
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 FILE = bytes(range(256)) * 500
 THIS = Path(__file__)

@@ -11,7 +11,9 @@ import re
 import threading
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Final, final
+from types import TracebackType
+from typing import Final, final
+from wsgiref.types import WSGIApplication
 
 from nimloop_core import NimloopError
 from nimloop_http import _encode
@@ -21,9 +23,7 @@ from nimloop_http.errors import ContentLengthError, WsgiError
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
-if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
-    from _typeshed.wsgi import WSGIApplication
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 _STATUS: Final = re.compile(r"([2-5][0-9]{2})(?: [^\x00-\x1f\x7f]*)?", re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -154,7 +154,7 @@ class WsgiCall:
     # What the application says --------------------------------------------------------------------------------
 
     def _start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+        self, status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
         if exc_info is not None:
             try:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import re
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, final
+from typing import Final, Self, final
+from wsgiref.types import WSGIApplication
 
 from nimloop_http._environ import make_environ
 from nimloop_http._workers import WorkerPool
 from nimloop_http._wsgicall import WsgiCall
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 
 @final

@@ -16,6 +16,7 @@ import h11
 from nimloop_core import Loop
 from nimloop_core.testing import FakeClock
 from nimloop_http import HttpRequest, HttpResponse, HttpServer, Limits, Timeouts
+from nimloop_http._session import HttpSession
 
 PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
 
@@ -193,6 +194,12 @@ class Site:
         """The server that was started last."""
         assert self._server is not None
         return self._server
+
+    @property
+    def sessions(self) -> list[HttpSession]:
+        """The sessions of its connections."""
+        found = [connection.on_shutdown.__self__ for connection in self.server._tcp.connections]  # type: ignore[union-attr]
+        return [session for session in found if isinstance(session, HttpSession)]
 
     def start(
         self,

@@ -299,7 +299,7 @@ def test_a_body_in_crumbs_is_read_in_turns(timed_site: Site) -> None:
     client = timed_site.dial()
     client.send(CHUNKED)
     timed_site.settle()
-    (session,) = timed_site.server._sessions
+    (session,) = timed_site.sessions
     for seconds in (2.0, 2.9):
         client.sock.send(b"1\r\nx\r\n" * 1000)
         before = read = len(session._body)
@@ -658,7 +658,7 @@ def test_a_body_that_never_comes_leaves_no_request(site: Site) -> None:
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
         site.settle()
         end(client)
-        site.until(lambda: not site.server._sessions)
+        site.until(lambda: not site.sessions)
     assert seen == []
 
 
@@ -989,9 +989,9 @@ def test_h11_a_client_that_does_not_read_is_cut(timed_site: Site, way: str) -> N
     client.send(request("GET", "/", *(["Connection: close"] if way == "closing" else [])))
     timed_site.settle(20)
     timed_site.pass_time(19.9, 0.05)
-    assert timed_site.server._sessions
+    assert timed_site.sessions
     timed_site.pass_time(2.2 if way != "closing" else 0.3, 0.05)
-    assert not timed_site.server._sessions
+    assert not timed_site.sessions
     assert len(told) == (way == "stream")
 
 
@@ -1218,7 +1218,7 @@ def test_no_request_leaves_a_cycle(site: Site, make: Callable[[Site], OnRequest]
 def write_to_all(site: Site) -> None:
     """Find out which clients have gone: one that has ended its side may still be listening, until it is written to."""
     for _ in range(3):
-        for session in site.server._sessions:
+        for session in site.sessions:
             if session.connection.writable:
                 session.connection.send(b"x")
         site.settle()
@@ -1273,9 +1273,9 @@ def test_no_connection_leaves_a_cycle(timed_site: Site, end: str) -> None:
                     client.close()
                     site.start(on_request, timeouts=Timeouts(head=1.0))
             site.settle(10)
-            if path == "/keep" and site.server._sessions:
+            if path == "/keep" and site.sessions:
                 write_to_all(site)
-            site.until(lambda: not site.server._sessions)
+            site.until(lambda: not site.sessions)
             del client
         site.settle()
         after = [count(name) for name in ("HttpSession", "HttpResponse", "ResponseStream", "HttpParser", "Connection")]
@@ -1317,7 +1317,7 @@ def test_a_thousand_connections_leave_no_descriptor(site: Site, descriptors: Cal
             case _:
                 site.loop.run_once(0)
         client.close()
-    site.until(lambda: not site.server._sessions)
+    site.until(lambda: not site.sessions)
     assert descriptors() == before
 
 
@@ -1333,8 +1333,8 @@ def test_a_body_in_crumbs_takes_no_more_memory_than_its_size(site: Site) -> None
     client = site.dial()
     client.send(CHUNKED)
     client.send(b"2\r\nab\r\n" * 50_000)
-    site.until(lambda: site.server._sessions)
-    (session,) = site.server._sessions
+    site.until(lambda: site.sessions)
+    (session,) = site.sessions
     site.until(lambda: len(session._body) == 100_000)
     assert isinstance(session._body, bytearray)
     client.send(b"0\r\n\r\n")

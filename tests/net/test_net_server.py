@@ -548,6 +548,31 @@ def test_shutdown(server: TcpServer, dial: Dial, until: Until, read_all: ReadAll
     assert order == [None, "0 aborted"]
 
 
+def test_shutdown_lets_a_connection_say_goodbye(server: TcpServer, dial: Dial, until: Until, read_all: ReadAll) -> None:
+    """`on_shutdown` takes the place of the plain end; one that fails ends its connection alone."""
+    errors: list[Exception] = []
+    server.loop.exception_handler = lambda error, _owner: errors.append(error)
+    done: list[int] = []
+
+    def goodbye(conn: Connection) -> None:
+        conn.send(b"goodbye")
+        conn.close_after_drain(0)
+
+    address = server.listen(LOCAL, 0)[0]
+    clients = [dial(address) for _ in range(3)]
+    until(lambda: len(server.connections) == 3)
+    server.connections[0].on_shutdown = goodbye
+    server.connections[1].on_shutdown = lambda _conn: 1 // 0
+    server.shutdown(10.0, done.append)
+    assert read_all(clients[0]) == b"goodbye"
+    with pytest.raises(ConnectionResetError):
+        read_all(clients[1])
+    assert read_all(clients[2]) == b""
+    clients[2].close()
+    until(lambda: done)
+    assert (done, [type(error) for error in errors]) == ([0], [ZeroDivisionError])
+
+
 def test_shutdown_with_nobody_there(server: TcpServer, loop: Loop) -> None:
     """With no connection, shutdown is done at once, but not before it returns."""
     done: list[int] = []

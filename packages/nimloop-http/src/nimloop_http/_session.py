@@ -16,11 +16,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from nimloop_http._framing import Head
-from nimloop_http.errors import ProtocolError, TimedOutError
+from nimloop_http.errors import ProtocolError, StaleResponseError, TimedOutError
 from nimloop_http.parser import Body, End, HttpParser
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
-from nimloop_net import Connection, ConnectionClosedError
+from nimloop_net import Connection, ConnectionClosedError, OnShutdown
 
 if TYPE_CHECKING:
     from nimloop_http._headers import Headers
@@ -57,6 +57,7 @@ class HttpSession:
         "_deadline_ns",
         "_open",
         "_parser",
+        "_postponed",
         "_receiving",
         "_sent_before",
         "_server",
@@ -65,6 +66,7 @@ class HttpSession:
         "_timer",
         "_trailers",
         "_turn_over",
+        "_upgrading",
         "_waiting_for",
         "connection",
         "date_line",
@@ -80,6 +82,8 @@ class HttpSession:
         self._receiving: HttpResponse | None = None  # answers the request whose body is arriving
         self._body: bytes | bytearray = b""
         self._trailers: Headers | None = None
+        self._upgrading: HttpResponse | None = None  # answers a request that offered another protocol
+        self._postponed: HttpRequest | None = None  # that request, until the answers before it are complete
         self._advancing = False
         self._behind = False  # the connection is above its high-water mark: on_drain follows
         self._blocked = False  # the parser may hold requests that have to wait for answers to leave
@@ -95,6 +99,7 @@ class HttpSession:
         connection.on_eof = self._on_eof
         connection.on_drain = self._on_drain
         connection.on_close = self._on_close
+        connection.on_shutdown = self._on_shutdown
 
     # From bytes to requests -----------------------------------------------------------------------------------
 
@@ -105,7 +110,9 @@ class HttpSession:
 
     def _advance(self) -> None:
         """Handle the requests that are there, as many as may be handled now."""
-        if self._advancing or self._turn_over or (self._state != _SERVING and self._receiving is None):
+        if self._advancing or self._turn_over:
+            return
+        if self._state != _SERVING and (self._state == _ENDED or (self._receiving is None and self._postponed is None)):
             return
         self._advancing = True
         try:
@@ -129,6 +136,11 @@ class HttpSession:
 
     def _handle_requests(self) -> None:
         if self._blocked:
+            if self._postponed is not None and self._open[0] is self._upgrading:
+                request, self._postponed = self._postponed, None
+                self._dispatch(self._open[0], request)
+                if self._state != _SERVING:
+                    return
             if self._receiving is None and self._has_to_wait():
                 return
             self._blocked = False
@@ -148,7 +160,11 @@ class HttpSession:
                 if event.has_body:
                     self._receive(response, event)
                     continue
-                self._dispatch(response, HttpRequest(event, b"", self.connection))
+                request = HttpRequest(event, b"", self.connection)
+                if event.upgrade:
+                    self._dispatch_alone(response, request)
+                else:
+                    self._dispatch(response, request)
             elif isinstance(event, Body):
                 if not self._body:
                     self._body = event.data
@@ -163,7 +179,7 @@ class HttpSession:
                 self._trailers = event.headers
                 continue
             if self._receiving is None:
-                if self._state != _SERVING:
+                if self._state != _SERVING and self._postponed is None:
                     return
                 if (self._open or self._behind) and self._has_to_wait():
                     self._block()  # until an answer is complete, or on_drain
@@ -174,7 +190,15 @@ class HttpSession:
                 return
 
     def _has_to_wait(self) -> bool:
-        """Whether too many answers are open, or too little of them was taken, to read another request."""
+        """Whether too many answers are open, or too little of them was taken, to read another request.
+
+        Nor is one read while the connection may still change to another protocol.
+        """
+        upgrading = self._upgrading
+        if upgrading is not None:
+            if not upgrading.done:
+                return True
+            self._upgrading = None
         return self._behind or len(self._open) >= self._server.limits.pipeline
 
     def _block(self) -> None:
@@ -196,7 +220,20 @@ class HttpSession:
         request = HttpRequest(head, bytes(self._body), self.connection, self._trailers)  # copies only a bytearray
         self._body = b""
         self._receiving = self._trailers = None
+        if head.upgrade:
+            self._dispatch_alone(response, request)
+        else:
+            self._dispatch(response, request)
+
+    def _dispatch_alone(self, response: HttpResponse, request: HttpRequest) -> None:
+        """The request offers another protocol: handle it when the answers before it are out, and nothing behind it."""
+        self._upgrading = response
+        if self._open[0] is not response:
+            self._postponed = request
+            return
         self._dispatch(response, request)
+        if response.done:
+            self._upgrading = None
 
     def _dispatch(self, response: HttpResponse, request: HttpRequest) -> None:
         """The request is complete: hand it to the handler."""
@@ -207,6 +244,8 @@ class HttpSession:
             server.on_request(request, response)
         except Exception as error:
             self.connection.loop.exception_handler(error, request)
+            if response.status_code == 101:
+                self.connection.abort()  # nobody has taken it over
             if response.done or response.closed:
                 return
             if response.sent:
@@ -260,6 +299,8 @@ class HttpSession:
             if later is self._receiving:
                 self._receiving = None
                 self._body = b""
+            elif later is self._upgrading:
+                self._postponed = None
             later.lost()
 
     def make_room(self, size: int) -> None:
@@ -300,7 +341,7 @@ class HttpSession:
         """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
         response.on_close = None  # often leads back here: a cycle
         if response.on_done is not None:
-            self._report_done(response)
+            self.report_done(response)
         queue = self._open
         if queue[0] is not response:
             return
@@ -335,9 +376,11 @@ class HttpSession:
         if room:
             self.connection.loop.call_soon(response.drained)
 
-    def _report_done(self, response: HttpResponse) -> None:
+    def report_done(self, response: HttpResponse) -> None:
+        """Tell the one who wants to know that a response is complete."""
         on_done, response.on_done = response.on_done, None
-        assert on_done is not None
+        if on_done is None:
+            return
         try:
             on_done(response)
         except Exception as error:
@@ -355,9 +398,25 @@ class HttpSession:
             self._open[0].drained()
         self._advance()
 
+    def hand_over(self, data: bytes, on_shutdown: OnShutdown | None) -> bytes:
+        """Send `data` and leave the connection to another protocol; return what was received for that one."""
+        connection = self.connection
+        if connection.state != "open":
+            raise StaleResponseError("the client has ended the connection, or its side of it")
+        connection.send(data)
+        self._state = _ENDED
+        self._timer.cancel()
+        self._open.clear()
+        connection.on_data = connection.on_eof = connection.on_drain = connection.on_close = None
+        connection.on_shutdown = on_shutdown
+        connection.resume_reading()
+        if self._server.stopping:
+            connection.loop.call_soon(connection.end_with_server)
+        return self._parser.remaining_data()
+
     # Ending ---------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
+    def _on_shutdown(self, _connection: Connection) -> None:
         """The server is stopping: end now if nothing is under way, else after the answers that are."""
         if self._state == _SERVING:
             self._state = _LAST
@@ -372,9 +431,8 @@ class HttpSession:
 
     def _on_close(self, _connection: Connection, _error: Exception | None) -> None:
         self._state = _ENDED
-        self._receiving = None
+        self._receiving = self._postponed = self._upgrading = None
         self._timer.cancel()
-        self._server.forget(self)
         while self._open:
             self._open.popleft().lost(from_loop=True)
 

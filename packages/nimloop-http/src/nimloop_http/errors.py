@@ -25,6 +25,7 @@ NimloopError
         ├── ContentLengthError           a stream got more or less than it had promised
         ├── StaleResponseError           the client has gone; there is nobody to answer
         ├── WsgiError                    a WSGI application broke PEP 3333
+        ├── UpgradeError                 a change of protocol that the client did not offer
         └── ParserStateError             the parser was fed after an error or after an upgrade
 """
 
@@ -153,6 +154,10 @@ class StaleResponseError(MisuseError):
 
 class WsgiError(MisuseError):
     """A WSGI application did what PEP 3333 does not allow; the message says what."""
+
+
+class UpgradeError(MisuseError):
+    """The client did not offer to change to this protocol: ask ``req.wants_upgrade(protocol)`` first."""
 
 
 class ParserStateError(MisuseError):

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 from nimloop_http._framing import Head
 from nimloop_http._headers import Headers
+from nimloop_http._upgrade import offers
 from nimloop_net import Connection
 
 # Python's own encodings (library reference, codecs): no client means them, and some take quadratic time.
@@ -164,6 +165,10 @@ class HttpRequest:
                 except (LookupError, ValueError):
                     break
         return self.body.decode("utf-8", "replace")
+
+    def wants_upgrade(self, protocol: str) -> bool:
+        """Tell whether the client offers to change to `protocol`: see `HttpResponse.upgrade`."""
+        return offers(self.head, protocol)
 
     def json(self) -> object:
         """Return the body read as JSON. Raises ValueError when it is not."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Self, final
 
 from nimloop_http import _encode
@@ -16,8 +16,9 @@ from nimloop_http._encode import BODYLESS, NO_LENGTH, STATUS_LINES
 from nimloop_http._encoder import encode
 from nimloop_http._framing import Head
 from nimloop_http._stream import ResponseStream
-from nimloop_http.errors import ResponseSentError, StaleResponseError
-from nimloop_net import Connection
+from nimloop_http._upgrade import encode_switch, offers
+from nimloop_http.errors import ResponseSentError, StaleResponseError, UpgradeError
+from nimloop_net import Connection, OnShutdown
 
 if TYPE_CHECKING:
     from nimloop_http._session import HttpSession
@@ -112,9 +113,12 @@ class HttpResponse:
         Content-Length, Transfer-Encoding, Connection, Keep-Alive, Date.
         """
         self._need_fresh()
-        if _encode.check_name(name) == "content-type":
+        lower = _encode.check_name(name)
+        if lower == "content-type":
             self._type_line = f"Content-Type: {_encode.check_value(value)}\r\n"
         else:
+            if lower == "upgrade":
+                self._fields += "Connection: upgrade\r\n"  # RFC 9110 §7.8 wants the one with the other
             self._fields += f"{name}: {_encode.check_value(value)}\r\n"
         return self
 
@@ -225,6 +229,31 @@ class HttpResponse:
         self._stream = stream
         self._session.write(self, head)
         return stream
+
+    def upgrade(
+        self, protocol: str, *, headers: Iterable[tuple[str, str]] = (), on_shutdown: OnShutdown | None = None
+    ) -> tuple[Connection, bytes]:
+        """Answer 101 and take the connection out of HTTP: it speaks `protocol` from here on (RFC 9110 §7.8).
+
+        Returns the connection, whose callbacks are free to be set and which knows no deadline, and what has been
+        received behind the request, which is the beginning of the new protocol. The answers before it have all left,
+        because a request that offers an upgrade is handled only then, and nothing behind it is read as HTTP until it
+        is answered. ``on_shutdown(connection)`` is called when the server is asked to stop: say goodbye and end.
+        Without it the connection closes once everything is sent. What is left after the grace is cut off.
+
+        Raises `UpgradeError` when the client did not offer it (``req.wants_upgrade``), `InvalidHeaderError`,
+        `ResponseSentError`, and `StaleResponseError` when the client has gone or has ended its side.
+        """
+        self._need_fresh()
+        head = self.head
+        if head is None or not offers(head, protocol):
+            raise UpgradeError(f"the client does not offer to change to {protocol!r}")
+        data = encode_switch(protocol, self._session.date_line(), self._fields, headers)
+        rest = self._session.hand_over(data, on_shutdown)
+        self._status = 101
+        self._state = DONE
+        self._session.report_done(self)
+        return self._session.connection, rest
 
     # Inside ---------------------------------------------------------------------------------------------------
 

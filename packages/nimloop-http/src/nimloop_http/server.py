@@ -63,7 +63,8 @@ class HttpServer:
         self.write_ns: Final = int(timeouts.write * 1e9)
         self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write)
         self._tcp: Final = TcpServer(loop, on_accept=self._on_accept)
-        self._sessions: Final[dict[HttpSession, None]] = {}
+        self.stopping = False
+        """Whether `shutdown` or `close` was called."""
 
     @property
     def addresses(self) -> list[Address]:
@@ -86,16 +87,16 @@ class HttpServer:
     def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:
         """Stop listening, answer what is under way with ``Connection: close``, then end.
 
-        What is still busy after `grace` seconds (by default ``timeouts.grace``) is cut off. ``on_done(aborted)`` is
-        called once all connections are gone, with the number of those that were cut off.
+        Connections that were upgraded hear of it by the `on_shutdown` they were given. What is still busy after
+        `grace` seconds (by default ``timeouts.grace``) is cut off. ``on_done(aborted)`` is called once all connections
+        are gone, with the number of those that were cut off.
         """
-        self._tcp.stop_listening()
-        for session in list(self._sessions):
-            session.drain()
-        self._tcp.wait_closed(self.timeouts.grace if grace is None else grace, on_done)
+        self.stopping = True
+        self._tcp.shutdown(self.timeouts.grace if grace is None else grace, on_done)
 
     def close(self) -> None:
         """Stop listening and cut off every connection, now. Harmless when repeated."""
+        self.stopping = True
         self._tcp.close()
 
     def __enter__(self) -> Self:
@@ -107,10 +108,6 @@ class HttpServer:
         self.close()
 
     # For the sessions -----------------------------------------------------------------------------------------
-
-    def forget(self, session: HttpSession) -> None:
-        """Take note that a connection has ended."""
-        self._sessions.pop(session, None)
 
     def log_when_done(self, response: HttpResponse) -> None:
         """Have the answer written to the access log once it is complete; without a head it refused garbage."""
@@ -128,7 +125,7 @@ class HttpServer:
         response.on_done = write
 
     def _on_accept(self, connection: Connection) -> None:
-        self._sessions[HttpSession(self, connection)] = None
+        HttpSession(self, connection)  # the callbacks of the connection keep it
 
 
 def serve(

@@ -9,6 +9,7 @@ from nimloop_net._connection import OnClose as OnClose
 from nimloop_net._connection import OnData as OnData
 from nimloop_net._connection import OnDrain as OnDrain
 from nimloop_net._connection import OnEof as OnEof
+from nimloop_net._connection import OnShutdown as OnShutdown
 from nimloop_net._server import TcpServer as TcpServer
 from nimloop_net.errors import AddressError as AddressError
 from nimloop_net.errors import ConnectionClosedError as ConnectionClosedError
@@ -31,6 +32,7 @@ __all__ = [
     "OnData",
     "OnDrain",
     "OnEof",
+    "OnShutdown",
     "StalledError",
     "TcpServer",
     "WriteBufferFullError",

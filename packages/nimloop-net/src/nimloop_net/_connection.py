@@ -67,6 +67,8 @@ class Connection:
         The unsent bytes fell to the low-water mark, after a `send` that returned False.
     ``on_close(conn, error)``
         The connection is gone; once, on every path. `error` is None when it ended well.
+    ``on_shutdown(conn)``
+        The server stops: say goodbye and end soon. Without it, the connection is closed once everything queued is sent.
     """
 
     __slots__ = (
@@ -98,6 +100,7 @@ class Connection:
         "on_data",
         "on_drain",
         "on_eof",
+        "on_shutdown",
         "stall",
     )
 
@@ -120,6 +123,7 @@ class Connection:
         self.on_close = on_close
         self.on_drain = on_drain
         self.on_eof = on_eof
+        self.on_shutdown: OnShutdown | None = None
         self.high_water = HIGH_WATER
         self.low_water = LOW_WATER
         self.max_buffer = MAX_BUFFER
@@ -473,7 +477,7 @@ class Connection:
 
     def _report_close(self, error: Exception | None) -> None:
         on_close = self.on_close
-        self.on_data = self.on_drain = self.on_eof = self.on_close = None
+        self.on_data = self.on_drain = self.on_eof = self.on_close = self.on_shutdown = None
         if self._owner is not None:
             self._owner.forget(self)
             self._owner = None
@@ -492,6 +496,13 @@ class Connection:
         elif self._timer is not None:
             self._sent_before = self.bytes_sent
             self._timer.reschedule(self.stall)
+
+    def end_with_server(self) -> None:
+        """Called by the server that is asked to stop."""
+        if self.on_shutdown is not None:
+            self._guard(self.on_shutdown)
+        else:
+            self.close_after_drain()
 
     # Small things ---------------------------------------------------------------------------------------------
 
@@ -524,6 +535,7 @@ OnClose = Callable[[Connection, Exception | None], object]
 OnDrain = Callable[[Connection], object]
 OnEof = Callable[[Connection], object]
 OnAccept = Callable[[Connection], object]
+OnShutdown = Callable[[Connection], object]
 
 
 def address_of(raw: object) -> Address:

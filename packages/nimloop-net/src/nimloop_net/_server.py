@@ -178,13 +178,14 @@ class TcpServer:
         self._listeners.clear()
 
     def shutdown(self, grace: float, on_done: Callable[[int], object] | None = None) -> None:
-        """Stop listening, let every connection send what it has queued, abort what is left after `grace` seconds.
+        """Stop listening, let every connection say goodbye, abort what is left after `grace` seconds.
 
+        A connection with `on_shutdown` is told by it; the others send what they have queued and close.
         ``on_done(aborted)`` is called when all are gone, with the number of those that were aborted.
         """
         self.stop_listening()
         for connection in self.connections:
-            connection.close_after_drain()
+            connection.end_with_server()
         self.wait_closed(grace, on_done)
 
     def wait_closed(self, grace: float, on_done: Callable[[int], object] | None = None) -> None:

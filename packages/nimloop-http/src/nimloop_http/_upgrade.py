@@ -1,0 +1,34 @@
+"""Leaving HTTP: who may ask for it, and the answer that does it (RFC 9110 §7.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nimloop_http._encode import NO_LENGTH, check_name, check_value, encode
+from nimloop_http._framing import Head
+
+
+def offers(head: Head, protocol: str) -> bool:
+    """Tell whether a request offers to change to `protocol`, in both fields that it takes.
+
+    Upgrade is a hop-by-hop field: without the connection option of that name, somebody has passed it on by mistake.
+    """
+    if not head.upgrade or protocol.lower() not in _elements(head.upgrade):
+        return False
+    return "upgrade" in _elements(head.headers.get("connection", ""))
+
+
+def encode_switch(protocol: str, date: str, lines: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return the 101 that ends HTTP on a connection; `lines` are fields that were set before.
+
+    Raises `InvalidHeaderError`.
+    """
+    lines += f"Connection: Upgrade\r\nUpgrade: {check_value(protocol)}\r\n"
+    for name, value in headers:
+        check_name(name)
+        lines += f"{name}: {check_value(value)}\r\n"
+    return encode(101, date, NO_LENGTH, lines)
+
+
+def _elements(value: str) -> list[str]:
+    return [element.strip(" \t") for element in value.lower().split(",")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nimloop_http._encode import NO_LENGTH, check_name, check_value, encode
+from nimloop_http._encode import NO_LENGTH, STATUS_LINES, check_name, check_value
+from nimloop_http._encoder import encode
 from nimloop_http._framing import Head
 
 
@@ -27,7 +28,7 @@ def encode_switch(protocol: str, date: str, lines: str, headers: Iterable[tuple[
     for name, value in headers:
         check_name(name)
         lines += f"{name}: {check_value(value)}\r\n"
-    return encode(101, date, NO_LENGTH, lines)
+    return encode(STATUS_LINES[101], date, NO_LENGTH, lines)
 
 
 def _elements(value: str) -> list[str]:

@@ -23,7 +23,8 @@ from nimloop_net import (
     StalledError,
     WriteBufferFullError,
 )
-from nimloop_net._connection import READ_QUOTA, address_of
+from nimloop_net._channel import address_of
+from nimloop_net._connection import READ_QUOTA
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

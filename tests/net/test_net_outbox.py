@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimloop_net import FileTruncatedError
-from nimloop_net._outbox import FileRange, Outbox
+from nimloop_net._outbox import Outbox
+from nimloop_net._sendfile import FileRange
 
 Pair = Callable[[], tuple[socket.socket, socket.socket]]
 

@@ -1,22 +1,27 @@
-"""nimloop-net: stream servers and connections with back-pressure, on nimloop-core."""
+"""nimloop-net: stream servers, connections and TLS with back-pressure, on nimloop-core."""
 
 from __future__ import annotations
 
-from nimloop_net._connection import Address as Address
+from nimloop_net._channel import Address as Address
 from nimloop_net._connection import Connection as Connection
 from nimloop_net._connection import OnAccept as OnAccept
 from nimloop_net._connection import OnClose as OnClose
 from nimloop_net._connection import OnData as OnData
 from nimloop_net._connection import OnDrain as OnDrain
 from nimloop_net._connection import OnEof as OnEof
+from nimloop_net._connection import OnSecure as OnSecure
 from nimloop_net._connection import OnShutdown as OnShutdown
 from nimloop_net._server import TcpServer as TcpServer
+from nimloop_net._tlsinfo import TlsInfo as TlsInfo
 from nimloop_net.errors import AddressError as AddressError
 from nimloop_net.errors import ConnectionClosedError as ConnectionClosedError
 from nimloop_net.errors import FileTruncatedError as FileTruncatedError
+from nimloop_net.errors import HandshakeTimeoutError as HandshakeTimeoutError
+from nimloop_net.errors import IdleTimeoutError as IdleTimeoutError
 from nimloop_net.errors import LimitError as LimitError
 from nimloop_net.errors import NetError as NetError
 from nimloop_net.errors import StalledError as StalledError
+from nimloop_net.errors import TruncatedError as TruncatedError
 from nimloop_net.errors import WriteBufferFullError as WriteBufferFullError
 
 __all__ = [
@@ -25,6 +30,8 @@ __all__ = [
     "Connection",
     "ConnectionClosedError",
     "FileTruncatedError",
+    "HandshakeTimeoutError",
+    "IdleTimeoutError",
     "LimitError",
     "NetError",
     "OnAccept",
@@ -32,8 +39,11 @@ __all__ = [
     "OnData",
     "OnDrain",
     "OnEof",
+    "OnSecure",
     "OnShutdown",
     "StalledError",
     "TcpServer",
+    "TlsInfo",
+    "TruncatedError",
     "WriteBufferFullError",
 ]

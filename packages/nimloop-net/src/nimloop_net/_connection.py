@@ -17,14 +17,22 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable
-from typing import Final, Protocol, final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Timer
+from nimloop_core.abc import HasFileno
 from nimloop_net import _state as st
-from nimloop_net._io import receiver, sender
-from nimloop_net._outbox import FileRange, Outbox
-from nimloop_net.errors import ConnectionClosedError, StalledError, WriteBufferFullError
+from nimloop_net._channel import Address, Channel, Watch, address_of
+from nimloop_net._io import Receive, receiver, sender
+from nimloop_net._outbox import Outbox
+from nimloop_net._patience import Idle, Stall
+from nimloop_net._sendfile import open_range
+from nimloop_net._tlsinfo import TlsInfo
+from nimloop_net.errors import ConnectionClosedError, WriteBufferFullError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 READ_QUOTA: Final = 256 * 1024
 # After a peer is gone: as much as a kernel may hold (tcp(7): tcp_rmem), because there will be no other event. A bound
@@ -35,14 +43,13 @@ LOW_WATER: Final = 16 * 1024
 MAX_BUFFER: Final = 64 << 20
 LINGER: Final = 5.0
 STALL: Final = 30.0
+HANDSHAKE: Final = 10.0
+_TLS_QUOTA: Final = 1 << 20  # bytes per turn: 2 to 3 ms of encryption
 
 _READABLE: Final = READ | HUP | ERROR
 _TO_THE_END: Final = HUP | ERROR  # after these, a short read does not prove that the socket is empty
 
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
-
-Address = tuple[str, int] | str
-"""``(host, port)``, or the path of a Unix socket: abstract names begin with a NUL, unnamed ends are empty."""
 
 
 class Owner(Protocol):
@@ -54,7 +61,7 @@ class Owner(Protocol):
 
 @final
 class Connection:
-    """One TCP or Unix stream connection. Made by `TcpServer`.
+    """One TCP or Unix stream connection, or a pair of pipes. Made by `TcpServer`, `connect` and `open_stream`.
 
     The callbacks get the connection first and may be replaced at any time; a protocol takes a connection over by
     doing so. One that raises is reported to the loop's exception handler and the connection is aborted.
@@ -76,17 +83,20 @@ class Connection:
         "_busy",
         "_edge",
         "_fd",
+        "_idle",
         "_local",
         "_outbox",
         "_owner",
         "_paused",
+        "_pausers",
         "_peer",
         "_receive",
         "_scheduled",
-        "_sent_before",
         "_sock",
+        "_started",
         "_state",
         "_timer",
+        "_tls",
         "_unread",
         "_watcher",
         "bytes_sent",
@@ -107,16 +117,20 @@ class Connection:
     def __init__(
         self,
         loop: Loop,
-        sock: socket.socket,
+        sock: Channel,
         peer: Address | None = None,
         owner: Owner | None = None,
         *,
+        watch: Watch | None = None,
         on_data: OnData | None = None,
         on_close: OnClose | None = None,
         on_drain: OnDrain | None = None,
         on_eof: OnEof | None = None,
     ) -> None:
-        """Take over a connected, non-blocking socket; no event comes before `start`."""
+        """Take over a connected, non-blocking socket; no event comes before `start`.
+
+        `watch` is for a channel that is no socket, and brings its events to `_on_events`.
+        """
         self.loop: Final = loop
         self.context: object = None
         self.on_data = on_data
@@ -131,9 +145,9 @@ class Connection:
         """Seconds that `close_after_drain` leaves the peer to end its side, once everything was sent."""
         self.stall = STALL
         """Seconds that a closing connection waits for a peer that takes nothing of what is queued."""
-        self._sock = sock
+        self._sock: Channel = sock
         self._fd = sock.fileno()
-        self._receive: Final = receiver(sock)
+        self._receive: Receive = receiver(sock)
         self._owner = owner
         self._peer = peer
         self._local: Address | None = None
@@ -142,21 +156,24 @@ class Connection:
         self._busy = False  # a flush is going to follow: at the end of this event, or before the loop waits
         self._above = False  # send has returned False and on_drain is owed
         self._paused = False
+        self._pausers: tuple[str, ...] = ()
         self._unread = False  # the socket may hold bytes that no event will announce
         self._scheduled = False  # `_on_soon` waits in the loop's queue; one at a time, or the quotas would add up
         self.bytes_sent = 0
         """Bytes that were handed to the kernel so far."""
-        self._sent_before = 0  # the same when a closing connection was looked at last
-        self._timer: Timer | None = None
+        self._timer: Timer | Stall | None = None
+        self._idle: Idle | None = None
+        self._tls: TlsInfo | None = None
+        self._started = False
         # Registered for both directions once and for all where the backend reports changes; where it reports
         # levels, the interest follows the need.
-        watcher = loop.register(sock, 0, self._on_events, edge=True)
-        self._watcher: Final = watcher
-        self._edge: Final = watcher.edge
+        self._watcher: Watch = loop.register(sock, 0, self._on_events, edge=True) if watch is None else watch
+        self._edge: Final = self._watcher.edge
 
     def start(self) -> None:
         """Begin to receive events."""
         if self._state != st.CLOSED:
+            self._started = True
             try:
                 self._watcher.modify(READ | WRITE if self._edge else self._interest())
             except OSError as error:  # the kernel's limit of watches, for one (epoll_ctl(2): ENOSPC)
@@ -203,6 +220,79 @@ class Connection:
         """Whether data is wanted: not paused."""
         return not self._paused
 
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What TLS has agreed on; None for a connection in plain text."""
+        return self._tls
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds without a byte in either direction that end the connection with `IdleTimeoutError`.
+
+        None, the default, waits for ever. Setting it starts the time. Nothing is lost by it that was sent: the end is
+        a reset only when something is still queued.
+        """
+        return None if self._idle is None else self._idle.seconds
+
+    @idle_timeout.setter
+    def idle_timeout(self, seconds: float | None) -> None:
+        idle = Idle(self, seconds) if seconds is not None and self._state != st.CLOSED else None
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = idle
+
+    def start_tls(
+        self,
+        context: SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        timeout: float = HANDSHAKE,
+        received: bytes = b"",
+        on_secure: OnSecure | None = None,
+    ) -> None:
+        """Speak TLS from here on, through the same methods and callbacks; ``on_secure(conn)`` follows the handshake.
+
+        What was queued before leaves in plain text first; what is sent meanwhile waits. A handshake that fails, or
+        takes longer than `timeout` seconds, ends the connection: `on_close` gets `ssl.SSLError`,
+        `HandshakeTimeoutError` or `TruncatedError`. A client gives the name that the server's certificate has to be
+        for. `received` is what was read of the handshake already; anything else that came in plain text behind the
+        word that asked for TLS must not be trusted afterwards (RFC 3207 §6).
+
+        Raises `ConnectionClosedError` unless both sides are open; ValueError for a second TLS inside the first, for
+        what is no socket, for a file that is being sent, and for a missing host name.
+        """
+        if self._state != st.OPEN:
+            raise ConnectionClosedError(f"cannot start TLS on a connection that is {self.state}")
+        if not isinstance(self._sock, socket.socket):
+            raise ValueError("TLS runs over a socket, and once")  # noqa: TRY004 - the state is wrong, not a type
+        from nimloop_net._tls import TlsChannel
+
+        channel = TlsChannel(
+            self,
+            self._sock,
+            context,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            received=received,
+            on_secure=on_secure,
+        )
+        queued = self._outbox.take()
+        self._watcher.unregister()
+        try:
+            channel.begin(queued, timeout)
+        except OSError as error:
+            self._end(error)
+            return
+        self.bytes_sent += len(queued)
+        self._outbox.go_through(channel, _TLS_QUOTA)
+        self._sock = self._watcher = channel
+        self._receive = receiver(channel)
+        self._tls = channel.info
+        self._unread = False
+        if self._started:
+            self.start()
+
     # Sending --------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes | bytearray | memoryview) -> bool:
@@ -222,21 +312,37 @@ class Connection:
             return not self._above
         return self._queued(size)
 
-    def send_file(self, fd: int, offset: int, count: int) -> bool:
-        """Queue `count` bytes of an open file from `offset` on; the descriptor is taken over and closed in any case.
+    def sendv(self, pieces: Iterable[bytes | bytearray | memoryview]) -> bool:
+        """Queue several pieces as if they were one, without joining what is large; see `send`, also for what it raises.
 
-        The bytes go from the page cache to the socket where the system can do that. A file that ends early aborts
-        the connection with `FileTruncatedError`. Returns and raises like `send`.
+        All or nothing: a piece that is not bytes-like raises TypeError before any is queued.
         """
-        if self._state > st.PEER_DONE or offset < 0 or count < 0:
-            os.close(fd)
-            if self._state > st.PEER_DONE:
-                raise ConnectionClosedError(f"cannot send on a connection that is {self.state}")
-            raise ValueError(f"offset and count must not be negative: {offset}, {count}")
-        if count == 0:
-            os.close(fd)
+        if self._state > st.PEER_DONE:
+            raise ConnectionClosedError(f"cannot send on a connection that is {self.state}")
+        ready = [piece if type(piece) is bytes else bytes(memoryview(piece)) for piece in pieces]
+        outbox = self._outbox
+        before = outbox.size
+        for piece in ready:
+            if piece:
+                outbox.add(piece)
+        return not self._above if outbox.size == before else self._queued(outbox.size)
+
+    def send_file(self, file: int | HasFileno, offset: int = 0, count: int | None = None) -> bool:
+        """Queue `count` bytes of an open file from `offset` on, by default all that follow.
+
+        A descriptor is taken over and closed in any case; a file object stays the caller's and may be closed at once.
+        The bytes go from the page cache to the socket where the system can do that; through TLS, they are read and
+        encrypted piece by piece. A file that ends early aborts the connection with `FileTruncatedError`. Returns and
+        raises like `send`, and ValueError for a negative offset or count.
+        """
+        piece = open_range(file, offset, count)
+        if self._state > st.PEER_DONE:
+            piece.close()
+            raise ConnectionClosedError(f"cannot send on a connection that is {self.state}")
+        if piece.count == 0:
+            piece.close()
             return not self._above
-        return self._queued(self._outbox.add_file(FileRange(fd, offset, count)))
+        return self._queued(self._outbox.add_file(piece))
 
     def _queued(self, size: int) -> bool:
         if not self._busy:
@@ -289,18 +395,26 @@ class Connection:
 
     # Receiving ------------------------------------------------------------------------------------------------
 
-    def pause_reading(self) -> None:
-        """Deliver no data until `resume_reading`; the kernel's buffer fills and slows the peer down."""
-        self._paused = True
-        self._update_interest()
+    def pause_reading(self, reason: str = "") -> None:
+        """Deliver no data until `resume_reading`; the kernel's buffer fills and slows the peer down.
 
-    def resume_reading(self) -> None:
-        """Deliver data again, beginning with what has arrived meanwhile."""
-        if self._paused:
-            self._paused = False
+        Each `reason` is somebody's own: data comes again when all who have paused have resumed. Pausing twice for one
+        reason is pausing once.
+        """
+        if reason not in self._pausers:
+            self._pausers = (*self._pausers, reason)
+            self._paused = True
             self._update_interest()
-            if self._unread:
-                self._soon()
+
+    def resume_reading(self, reason: str = "") -> None:
+        """Take back a `pause_reading` for the same reason; after the last, what has arrived meanwhile is delivered."""
+        if reason in self._pausers:
+            self._pausers = tuple([each for each in self._pausers if each != reason])
+            if not self._pausers:
+                self._paused = False
+                self._update_interest()
+                if self._unread:
+                    self._soon()
 
     def _on_events(self, events: int) -> None:
         """Serve one event; everything that it queues leaves at its end."""
@@ -316,6 +430,8 @@ class Connection:
             self._flush()
         elif self._state >= st.ENDING:
             self._move(st.DRAINED)
+        if self._idle is not None:
+            self._idle.note(events)
 
     def _read(self, events: int) -> None:
         buffer = self.loop.read_buffer
@@ -455,16 +571,19 @@ class Connection:
         if state in st.DISCARDS and self._unread:
             self._soon()
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: Exception | None, *, reset: bool = True) -> None:
         """Close the descriptor, with a reset after an error, and have `on_close` called from the loop."""
         if self._state == st.CLOSED:
             return
         self._state = st.CLOSED
-        if error is not None:
+        if error is not None and reset:
             self._reset()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
         self._watcher.unregister()
         self._sock.close()
         self._fd = -1  # the number may be somebody else's by now
@@ -486,16 +605,7 @@ class Connection:
 
     def _expect_progress(self) -> None:
         if self._timer is None:
-            self._sent_before = self.bytes_sent
-            self._timer = self.loop.call_later(self.stall, self._check_progress)
-
-    def _check_progress(self) -> None:
-        """While closing: give a peer that takes something another `stall` seconds, cut one off that does not."""
-        if self.bytes_sent == self._sent_before:
-            self._end(StalledError(f"the peer took nothing for {self.stall} seconds"))
-        elif self._timer is not None:
-            self._sent_before = self.bytes_sent
-            self._timer.reschedule(self.stall)
+            self._timer = Stall(self)
 
     def end_with_server(self) -> None:
         """Called by the server that is asked to stop."""
@@ -534,13 +644,6 @@ OnData = Callable[[Connection, bytes], object]
 OnClose = Callable[[Connection, Exception | None], object]
 OnDrain = Callable[[Connection], object]
 OnEof = Callable[[Connection], object]
+OnSecure = Callable[[Connection], object]
 OnAccept = Callable[[Connection], object]
 OnShutdown = Callable[[Connection], object]
-
-
-def address_of(raw: object) -> Address:
-    """Turn what the socket module calls an address into ours: flow and scope of IPv6 left out, names as text."""
-    if isinstance(raw, tuple):
-        host, port = raw[0], raw[1]
-        return str(host), int(port)
-    return os.fsdecode(raw) if isinstance(raw, bytes) else str(raw)

@@ -1,7 +1,7 @@
 """Picks how to receive and send: in C where that was built, unless ``NIMLOOP_EXTENSION=off`` forbids it.
 
-The C knows descriptors only. So a socket of a class of its own, which may do something else in its methods, is always
-served by the Python.
+The C knows descriptors only. So what is no bare socket, and may do something else in its methods, is always served by
+the Python.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Final
 
 from nimloop_net import _io_py
+from nimloop_net._channel import Channel
 
-Receive = Callable[[socket.socket, int, memoryview], bytes | None]
-Send = Callable[[socket.socket, int, bytes | memoryview], int]
+Receive = Callable[[Channel, int, memoryview], bytes | None]
+Send = Callable[[Channel, int, bytes | memoryview], int]
 
 _receive: Receive = _io_py.receive
 _send: Send = _io_py.send
@@ -34,11 +35,11 @@ IMPLEMENTATION: Final = "C" if _compiled else "Python"
 """Which one it is."""
 
 
-def receiver(sock: socket.socket) -> Receive:
-    """Return the function to receive from this socket with."""
+def receiver(sock: Channel) -> Receive:
+    """Return the function to receive from this channel with."""
     return _receive if type(sock) is socket.socket else _io_py.receive
 
 
-def sender(sock: socket.socket) -> Send:
-    """Return the function to send to this socket with."""
+def sender(sock: Channel) -> Send:
+    """Return the function to send to this channel with."""
     return _send if type(sock) is socket.socket else _io_py.send

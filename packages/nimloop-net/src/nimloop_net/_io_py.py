@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
+from nimloop_net._channel import Channel
 
 
-def receive(sock: socket.socket, _fd: int, buffer: memoryview, /) -> bytes | None:
+def receive(sock: Channel, _fd: int, buffer: memoryview, /) -> bytes | None:
     """Return what has arrived, as much as the buffer holds; ``b""`` at the end of the stream, None for nothing yet."""
     try:
         count = sock.recv_into(buffer)
@@ -14,7 +14,7 @@ def receive(sock: socket.socket, _fd: int, buffer: memoryview, /) -> bytes | Non
     return buffer[:count].tobytes()
 
 
-def send(sock: socket.socket, _fd: int, data: bytes | memoryview, /) -> int:
+def send(sock: Channel, _fd: int, data: bytes | memoryview, /) -> int:
     """Return how many bytes the kernel has taken, -1 when it has no room."""
     try:
         return sock.send(data)

@@ -6,20 +6,24 @@ import errno
 import socket
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self, final
+from typing import TYPE_CHECKING, Final, Self, final
 
 from nimloop_core import READ, Loop, Timer, Watcher
+from nimloop_net._channel import Address, address_of
 from nimloop_net._connection import (
-    Address,
+    HANDSHAKE,
     Connection,
     OnAccept,
     OnClose,
     OnData,
     OnDrain,
     OnEof,
-    address_of,
+    OnSecure,
 )
 from nimloop_net._sockets import BACKLOG, UnixListener, adopt_listening, listen_tcp
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 _ACCEPT_QUOTA: Final = 64  # per event, so that a burst of connections does not keep the others waiting
 _BACK_OFF: Final = 0.1  # seconds without accepting after the process ran out of descriptors or memory
@@ -94,7 +98,9 @@ class TcpServer:
     """Accepts connections on any number of TCP addresses and Unix paths.
 
     The callbacks are those of `Connection` and are given to every new one; ``on_accept(conn)`` comes first and may
-    replace them, or close the connection.
+    replace them, or close the connection. With `tls`, every connection begins with a handshake
+    (`Connection.start_tls`): ``on_accept`` comes before it, so that a peer can be refused before it costs anything, and
+    ``on_secure(conn)`` after it. A handshake that fails is told to ``on_close``.
     """
 
     def __init__(
@@ -106,6 +112,9 @@ class TcpServer:
         on_close: OnClose | None = None,
         on_drain: OnDrain | None = None,
         on_eof: OnEof | None = None,
+        on_secure: OnSecure | None = None,
+        tls: SSLContext | None = None,
+        handshake_timeout: float = HANDSHAKE,
     ) -> None:
         self.loop: Final = loop
         self.on_data = on_data
@@ -113,6 +122,11 @@ class TcpServer:
         self.on_close = on_close
         self.on_drain = on_drain
         self.on_eof = on_eof
+        self.on_secure = on_secure
+        self.tls = tls
+        """The certificate and the rules of TLS; those who are connected keep the ones they got."""
+        self.handshake_timeout = handshake_timeout
+        """Seconds that a peer has for the TLS handshake."""
         self._listeners: list[_Listener] = []
         self._connections: dict[Connection, None] = {}
         self._on_done: list[Callable[[int], object]] = []
@@ -252,10 +266,14 @@ class TcpServer:
             on_eof=self.on_eof,
         )
         self._connections[connection] = None
-        if self.on_accept is not None:
-            try:
+        try:
+            if self.tls is not None:
+                connection.start_tls(
+                    self.tls, server_side=True, timeout=self.handshake_timeout, on_secure=self.on_secure
+                )
+            if self.on_accept is not None:
                 self.on_accept(connection)
-            except Exception as error:
-                connection.abort()
-                self.loop.exception_handler(error, connection)
+        except Exception as error:
+            connection.abort()
+            self.loop.exception_handler(error, connection)
         connection.start()

@@ -7,9 +7,13 @@ NimloopError
     ├── LimitError                  a bound of ours was reached
     │   └── WriteBufferFullError    more unsent bytes than the connection may hold
     ├── FileTruncatedError          a file ended before the range that was to be sent
-    └── StalledError (TimeoutError) the peer took nothing of what was left for the stall time
+    ├── StalledError (TimeoutError) the peer took nothing of what was left for the stall time
+    ├── IdleTimeoutError (TimeoutError)  nothing has moved in either direction for the idle time
+    ├── HandshakeTimeoutError (TimeoutError)  TLS was not agreed on in time
+    └── TruncatedError (ConnectionError)  the peer ended TLS without saying so
 
-What the kernel says (ConnectionResetError, BrokenPipeError …) is not wrapped.
+What the kernel says (ConnectionResetError, BrokenPipeError …) and what TLS finds wrong (ssl.SSLError and its
+ssl.SSLCertVerificationError, OSErrors too) is not wrapped.
 """
 
 from __future__ import annotations
@@ -43,3 +47,15 @@ class FileTruncatedError(NetError):
 
 class StalledError(NetError, TimeoutError):
     """A closing connection made no progress for the stall time and was aborted."""
+
+
+class IdleTimeoutError(NetError, TimeoutError):
+    """Nothing has moved on the connection for its `idle_timeout`."""
+
+
+class HandshakeTimeoutError(NetError, TimeoutError):
+    """The peer did not finish the TLS handshake in time."""
+
+
+class TruncatedError(NetError, ConnectionError):
+    """The peer ended the stream without a close_notify alert: what came may not be all (RFC 8446 §6.1)."""

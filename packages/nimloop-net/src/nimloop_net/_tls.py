@@ -1,0 +1,409 @@
+"""TLS between a connection and its socket, over the memory buffers of the standard library's `ssl`.
+
+`TlsChannel` looks like a socket to the connection above, so everything said there holds here: quotas, marks, pausing,
+the ways to end. It also stands between the socket's events and the connection, because a handshake has to go on when
+nobody wants to read or has anything to send.
+
+What is encrypted counts as unsent until the kernel has it: `send` tells of no more than that, and the outbox keeps the
+rest. OpenSSL is therefore never asked twice for the same bytes, and never ahead of the peer by more than `_PLAIN`.
+
+The ends. `shutdown` and `close` send close_notify after the last byte, and only then; `abort`, an error, and a `close`
+that throws away what was queued send none, so that the peer can tell (RFC 8446 §6.1). The same the other way round: the
+end of a stream without close_notify is a `TruncatedError`, unless nobody reads any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+from nimloop_core import ERROR, HUP, READ, WRITE, Timer, Watcher
+from nimloop_net import _state as st
+from nimloop_net._tlsinfo import TlsInfo
+from nimloop_net.errors import HandshakeTimeoutError, TruncatedError, WriteBufferFullError
+
+if TYPE_CHECKING:
+    from nimloop_net._connection import Connection
+
+_RAW: Final = 65536  # bytes per read from the socket
+_RAW_READS: Final = 8  # per turn, for a peer that sends records with nothing in them
+_PLAIN: Final = 65536  # bytes that are encrypted before the kernel has to take them: four records
+_MAX_ANSWERS: Final = 1 << 18  # bytes of our answers to a peer that provokes them and takes none
+
+
+@final
+class TlsChannel:
+    """One connection's TLS: a channel for the connection, a watcher for its interest."""
+
+    __slots__ = (
+        "_alerted",
+        "_broken",
+        "_claimed",
+        "_connection",
+        "_drained",
+        "_established",
+        "_failure",
+        "_finishing",
+        "_hung_up",
+        "_incoming",
+        "_notified",
+        "_on_secure",
+        "_outgoing",
+        "_pending",
+        "_reset",
+        "_sock",
+        "_ssl",
+        "_stash",
+        "_timer",
+        "_wanted",
+        "_watcher",
+        "edge",
+        "info",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+        received: bytes,
+        on_secure: Callable[[Connection], object] | None,
+    ) -> None:
+        """Prepare TLS; raises what `ssl.SSLContext.wrap_bio` raises. Nothing happens before `begin`."""
+        if not server_side and context.check_hostname and not server_hostname:
+            # wrap_bio would let it pass, and check nothing.
+            raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
+        self._connection: Final = connection
+        self._sock: Final = sock
+        self._incoming: Final = ssl.MemoryBIO()
+        self._outgoing: Final = ssl.MemoryBIO()
+        if server_side:
+            # A client that has the keys renewed over and over costs it little and the server a lot.
+            context.options |= ssl.OP_NO_RENEGOTIATION
+        self._ssl: Final = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+        )
+        self._incoming.write(received)
+        self.info: Final = TlsInfo(self._ssl)
+        self._on_secure = on_secure
+        self._established = False
+        self._pending: bytes | memoryview = b""  # goes to the kernel before anything else
+        self._claimed = 0  # bytes at the front of the outbox whose encrypted form is not all in the kernel
+        self._stash = b""  # read, because our close_notify may not overtake it, and not yet delivered
+        self._failure: OSError | None = None  # comes after what was read together with it
+        self._broken: OSError | None = None  # the socket takes nothing more; what it has is read first
+        self._drained = False  # the last read has shown that the socket is empty
+        self._hung_up = False  # short reads show nothing any more
+        self._notified = False  # our close_notify is out, or on its way
+        self._finishing = False  # FIN follows what is pending
+        self._alerted = False  # the peer was told why: a reset could take that away from it
+        self._reset = False
+        self._wanted = 0
+        self._timer: Timer | None = None
+        self._watcher: Watcher | None = None
+        self.edge = False
+
+    def begin(self, queued: bytes, timeout: float) -> None:
+        """Watch the socket, send what was queued in plain text, and shake hands within `timeout` seconds."""
+        loop = self._connection.loop
+        self._pending = queued
+        self._watcher = loop.register(self._sock, 0, self.on_events, edge=True)
+        self.edge = self._watcher.edge
+        self._timer = loop.call_later(timeout, lambda: self._expired(timeout))
+
+    # Events ---------------------------------------------------------------------------------------------------
+
+    def on_events(self, events: int) -> None:
+        """Serve one event of the socket; the connection gets it once there is something to talk about."""
+        connection = self._connection
+        if connection._state == st.CLOSED or not connection._started:
+            return
+        if events & (READ | HUP | ERROR):
+            self._drained = False
+            self._hung_up = self._hung_up or events & (HUP | ERROR) != 0
+        self._answer()
+        if not self._established:
+            try:
+                self._shake_hands()
+            except OSError as error:
+                connection._end(error)
+                return
+            if not self._established:
+                self._update()
+                return
+        connection._on_events(events)
+        if connection._state != st.CLOSED:
+            self._update()
+
+    def _shake_hands(self) -> None:
+        """Go on with the handshake as far as what has come allows."""
+        while True:
+            try:
+                self._ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                self._answer()
+                if self._drained or not self._receive():
+                    if self._broken is not None:
+                        raise self._broken from None
+                    return
+            except ssl.SSLError as error:
+                raise self._alert(error) from None
+            else:
+                break
+        self._answer()
+        self._established = True
+        self._stop_timer()
+        on_secure, self._on_secure = self._on_secure, None
+        connection = self._connection
+        if on_secure is not None:
+            connection._guard(on_secure)
+        if connection._above:
+            connection._flush()  # on_drain is owed for what was taken over by `begin`
+        connection._unread = True  # what came behind the handshake is here already
+        connection._soon()
+
+    def _expired(self, timeout: float) -> None:
+        self._connection._end(HandshakeTimeoutError(f"the TLS handshake took more than {timeout} seconds"))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _alert(self, error: ssl.SSLError) -> OSError:
+        """Tell the peer what is wrong with what it sent, and return what there is to report."""
+        self._answer()
+        self._alerted = True
+        if isinstance(error, ssl.SSLEOFError):
+            if self._broken is not None:
+                return self._broken  # a reset, which is reported only once, and the sending side was told
+            where = "stream" if self._established else "handshake"
+            return TruncatedError(f"the peer ended the connection in the middle of the TLS {where}")
+        return error
+
+    # Reading --------------------------------------------------------------------------------------------------
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Decrypt what is here, at most as much as fits."""
+        if not self._established:
+            raise BlockingIOError
+        filled = 0
+        if self._stash:
+            filled = min(len(buffer), len(self._stash))
+            buffer[:filled] = self._stash[:filled]
+            self._stash = self._stash[filled:]
+        ended = self._failure is not None
+        if not ended:
+            filled, ended = self._decrypt(buffer, filled)
+            self._answer()
+        if filled:
+            if ended or self._failure is not None:
+                self._again()  # the end has come with these bytes, and no event will tell of it
+        elif self._failure is not None:
+            raise self._failure
+        elif not ended:
+            raise BlockingIOError if self._broken is None else self._broken
+        return filled
+
+    def _decrypt(self, buffer: memoryview, filled: int) -> tuple[int, bool]:
+        """Fill the buffer from `filled` on; tell how full it is then, and whether that was the end."""
+        size = len(buffer)
+        reads = 0
+        while filled < size:
+            try:
+                # With a buffer, a number comes back, whatever typeshed says.
+                count = int(self._ssl.read(size - filled, buffer[filled:]))
+            except ssl.SSLWantReadError:
+                if self._drained:
+                    break
+                if reads == _RAW_READS:
+                    self._again()
+                    break
+                reads += 1
+                try:
+                    if not self._receive():
+                        break
+                except OSError as error:
+                    self._failure = error
+                    break
+                continue
+            except ssl.SSLZeroReturnError:
+                return filled, True
+            except ssl.SSLError as error:
+                self._failure = self._alert(error)
+                if isinstance(self._failure, TruncatedError) and self._connection._state not in st.DELIVERS:
+                    self._failure = None  # who does not listen does not miss it
+                    return filled, True
+                break
+            if count == 0:
+                return filled, True
+            filled += count
+        return filled, False
+
+    def _receive(self) -> bool:
+        """Hand what the socket has to OpenSSL; tell whether there was anything, if only the end."""
+        try:
+            data = self._sock.recv(_RAW)
+        except BlockingIOError:
+            self._drained = True
+            return False
+        if data:
+            self._drained = len(data) < _RAW and not self._hung_up
+            self._incoming.write(data)
+        else:
+            self._drained = True
+            self._incoming.write_eof()
+        return True
+
+    def _again(self) -> None:
+        self._connection.loop.call_soon(lambda: self.on_events(READ))
+
+    # Sending --------------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes | memoryview, _flags: int = 0, /) -> int:
+        """Encrypt the next bytes, and tell how many of them the kernel has now."""
+        return self.sendmsg([data])
+
+    def sendmsg(self, pieces: list[bytes | memoryview], _ancillary: tuple[()] = (), _flags: int = 0, /) -> int:
+        """Do the same for the next pieces."""
+        if self._broken is not None:
+            raise self._broken
+        if not self._established:
+            raise BlockingIOError
+        if self._claimed == 0:
+            self._encrypt(pieces)
+        taken = self._push()
+        # Each byte on the wire stands for one of the caller's, until all are out: a slow peer is seen to make progress.
+        credit = min(taken, self._claimed - 1) if self._pending else self._claimed
+        if credit <= 0:
+            raise BlockingIOError
+        self._claimed -= credit
+        return credit
+
+    def _encrypt(self, pieces: list[bytes | memoryview]) -> None:
+        try:
+            for piece in pieces:
+                room = _PLAIN - self._claimed
+                if room == 0:
+                    return
+                self._claimed += self._ssl.write(piece if len(piece) <= room else memoryview(piece)[:room])
+        except ssl.SSLWantReadError:
+            pass  # only in the middle of a renegotiation, which is switched off for servers
+        except ssl.SSLError as error:
+            raise self._alert(error) from None
+
+    def _answer(self) -> None:
+        """Send what TLS says on its own account. A failure waits until everything that came before it was read."""
+        if self._broken is None:
+            try:
+                self._push()
+            except OSError as error:
+                self._broken = error
+
+    def _push(self) -> int:
+        """Hand what is encrypted to the kernel, and tell how much it took; the rest is pending."""
+        taken = 0
+        while True:
+            if not self._pending:
+                if not self._outgoing.pending:
+                    break
+                self._pending = self._outgoing.read()
+            try:
+                sent = self._sock.send(self._pending)
+            except BlockingIOError:
+                if self._outgoing.pending > _MAX_ANSWERS:
+                    raise WriteBufferFullError("the peer asks for answers and takes none") from None
+                return taken
+            taken += sent
+            self._pending = memoryview(self._pending)[sent:] if sent < len(self._pending) else b""
+        if self._finishing:
+            self._finishing = False
+            with contextlib.suppress(OSError):  # the peer is gone; reading will find out why
+                self._sock.shutdown(socket.SHUT_WR)
+        return taken
+
+    # Ending ---------------------------------------------------------------------------------------------------
+
+    def shutdown(self, how: int, /) -> None:
+        """Send close_notify, then FIN: now, or as soon as there is room."""
+        self._finishing = True
+        self._notify()
+        self._answer()
+
+    def close(self) -> None:
+        """Close the socket; with close_notify when everything was sent."""
+        self._stop_timer()
+        self._on_secure = None
+        if not self._reset and not self._connection.write_buffer_size:
+            self._notify()
+            self._answer()
+        self._sock.close()
+
+    def _notify(self) -> None:
+        if not self._established or self._notified or self._failure is not None:
+            return
+        self._notified = True
+        # OpenSSL looks for the peer's answer at once, and takes anything else for an error.
+        scratch = bytearray()
+        with contextlib.suppress(ssl.SSLError):
+            while piece := self._ssl.read(_RAW):
+                scratch += piece
+        if self._connection._state in st.DELIVERS:
+            self._stash += scratch
+        with contextlib.suppress(ssl.SSLError):
+            self._ssl.unwrap()
+
+    # What a socket and a watcher can do besides ---------------------------------------------------------------
+
+    def modify(self, events: int) -> None:
+        """Note what the connection waits for."""
+        self._wanted = events
+        self._update()
+        if not self._established:  # a client speaks first; and something may be here already
+            self._again()
+
+    def _update(self) -> None:
+        """Ask for what the connection waits for, or for what TLS itself does."""
+        assert self._watcher is not None
+        if self.edge:
+            self._watcher.modify(READ | WRITE)
+        else:
+            wanted = self._wanted if self._established else READ
+            self._watcher.modify(wanted | WRITE if self._pending else wanted)
+
+    def unregister(self) -> None:
+        """Hear of no more events."""
+        if self._watcher is not None:
+            self._watcher.unregister()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._sock.fileno()
+
+    def getsockopt(self, level: int, option: int, /) -> int:
+        """Ask the socket."""
+        return self._sock.getsockopt(level, option)
+
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
+        """Tell the socket; but once the peer was told why this ends, nothing may take that away from it."""
+        if option == socket.SO_LINGER:
+            if self._alerted:
+                return
+            self._reset = True
+        self._sock.setsockopt(level, option, value)
+
+    def getpeername(self) -> object:
+        """Return the address of the other end."""
+        name: object = self._sock.getpeername()
+        return name
+
+    def getsockname(self) -> object:
+        """Return the address of this end."""
+        name: object = self._sock.getsockname()
+        return name

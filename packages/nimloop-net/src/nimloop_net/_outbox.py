@@ -7,6 +7,7 @@ larger ones gathered, file ranges go from the page cache without passing through
 from __future__ import annotations
 
 import socket
+import sys
 from collections import deque
 from typing import Final, final
 
@@ -124,9 +125,9 @@ class Outbox:
                 break
             pieces.append(item)
             total += len(item)
-        if total <= _JOIN_BYTES:
-            return sock.send(b"".join(pieces), more)
-        return sock.sendmsg(pieces, (), more)
+        if sys.platform != "win32" and total > _JOIN_BYTES:
+            return sock.sendmsg(pieces, (), more)
+        return sock.send(b"".join(pieces), more)
 
     def _drop(self, sent: int) -> None:
         """Forget `sent` bytes from the front."""

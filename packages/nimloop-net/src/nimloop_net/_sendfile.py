@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import Final, final
 
 from nimloop_core.abc import HasFileno
@@ -31,7 +32,7 @@ class FileRange:
 
     def send_some(self, sock: Channel) -> int:
         """Hand the next piece to the kernel; raises BlockingIOError, or FileTruncatedError at an early end."""
-        if self.use_sendfile:
+        if sys.platform != "win32" and self.use_sendfile:
             try:
                 sent = os.sendfile(sock.fileno(), self.fd, self.offset, min(self.count, _CHUNK))
             except OSError as error:
@@ -42,7 +43,7 @@ class FileRange:
             if sent == 0:
                 raise self._truncated()
         else:
-            data = os.pread(self.fd, min(self.count, _COPY), self.offset)
+            data = _read_at(self.fd, min(self.count, _COPY), self.offset)
             if not data:
                 raise self._truncated()
             sent = sock.send(data)
@@ -58,6 +59,13 @@ class FileRange:
         return FileTruncatedError(
             f"the file ended at byte {self.offset}, {self.count} bytes before the end of the range"
         )
+
+
+def _read_at(fd: int, count: int, offset: int) -> bytes:
+    if sys.platform != "win32":
+        return os.pread(fd, count, offset)
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.read(fd, count)
 
 
 def open_range(file: int | HasFileno, offset: int, count: int | None) -> FileRange:

@@ -62,10 +62,12 @@ class FileRange:
 
 
 def _read_at(fd: int, count: int, offset: int) -> bytes:
-    if sys.platform != "win32":
-        return os.pread(fd, count, offset)
-    os.lseek(fd, offset, os.SEEK_SET)
-    return os.read(fd, count)
+    if sys.platform == "win32":
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, count)
+    else:
+        data = os.pread(fd, count, offset)
+    return data
 
 
 def open_range(file: int | HasFileno, offset: int, count: int | None) -> FileRange:

@@ -12,7 +12,6 @@ One timer per connection is re-armed only when it fires: what a request costs is
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from nimloop_http._framing import Head
@@ -78,7 +77,7 @@ class HttpSession:
         self._server: Final = server
         self._parser: Final = HttpParser(server.limits, methods=server.methods, empty_ends=False)
         self._state = _SERVING
-        self._open: Final[deque[HttpResponse]] = deque()
+        self._open: Final[list[HttpResponse]] = []  # few: a deque would begin with 760 bytes
         self._receiving: HttpResponse | None = None  # answers the request whose body is arriving
         self._body: bytes | bytearray = b""
         self._trailers: Headers | None = None
@@ -346,7 +345,7 @@ class HttpSession:
         if queue[0] is not response:
             return
         while True:
-            queue.popleft()
+            queue.pop(0)
             if response.closes:
                 head = response.head
                 # A client that has said it will send no more needs no patience after the last byte.
@@ -434,7 +433,7 @@ class HttpSession:
         self._receiving = self._postponed = self._upgrading = None
         self._timer.cancel()
         while self._open:
-            self._open.popleft().lost(from_loop=True)
+            self._open.pop(0).lost(from_loop=True)
 
     # Deadlines ------------------------------------------------------------------------------------------------
 

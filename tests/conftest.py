@@ -11,12 +11,24 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from nimloop_core import _timers
+
 # CI has to be quick and the same every time; `HYPOTHESIS_PROFILE=soak` looks for what nobody has thought of.
 # Explaining a failure traces every line and can take longer than pytest.toml allows; shrinking is what helps.
 QUICK = [phase for phase in Phase if phase is not Phase.explain]
 settings.register_profile("nimloop", deadline=None, derandomize=True, phases=QUICK)
 settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nimloop"))
+
+
+COMPILED = not str(_timers.__file__).endswith(".py")
+"""Whether the tests run on modules that mypyc has compiled."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what is about the interpreter."""
+    if COMPILED and item.get_closest_marker("interpreted") is not None:
+        pytest.skip("compiled")
 
 
 @pytest.fixture(autouse=True)

@@ -99,6 +99,7 @@ def test_pushing_a_deadline_back_costs_no_timer(loop: Loop, clock: FakeClock, ar
     assert fired[0] >= last
 
 
+@pytest.mark.interpreted
 def test_pulling_a_deadline_forward_moves_its_timer(loop: Loop, armed: list[int]) -> None:
     """An earlier time cannot wait for the timer of the later one."""
     fired: list[float] = []
@@ -125,6 +126,7 @@ def test_a_deadline_is_pulled_forward_by_less_than_a_tick(loop: Loop, clock: Fak
     assert due <= fired[0] < due + TICK_NS
 
 
+@pytest.mark.interpreted
 def test_a_cleared_deadline_can_be_set_again_before_and_after_its_timer(loop: Loop, armed: list[int]) -> None:
     """The timer that clearing has left behind is used again while it lasts."""
     fired: list[float] = []
@@ -212,6 +214,7 @@ def test_a_deadline_may_be_changed_by_its_own_callback(verb: str, loop: Loop) ->
         loop.run_once()
 
 
+@pytest.mark.interpreted
 def test_an_exception_of_the_callback_goes_to_the_handler(loop: Loop, errors: Errors) -> None:
     """The owner that the handler is told shows whose deadline it was, and the deadline still works."""
 

@@ -955,6 +955,7 @@ def test_callbacks_are_freed_once_they_are_done(real: Loop, make_pair: Callable[
     assert [reference() for reference in references] == [None] * 6
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("no_gc")
 def test_a_closed_loop_is_freed_at_once(native: str, make_pair: Callable[[], Pair]) -> None:
     """No cycle keeps a loop alive that was closed, nor the callbacks it had."""

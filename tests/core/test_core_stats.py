@@ -267,7 +267,7 @@ def test_a_slow_callback_that_fails_is_reported_and_handled(
     caplog.clear()
     [(error, owner, shown)] = errors
     assert str(error) == "slow and wrong"
-    assert "<slow 0.5>" in shown
+    assert "<slow 0.5>" in shown or "Deadline" in shown  # a compiled method does not show its object
     if give in {soon, posted, idle}:
         assert owner is slow
 

@@ -376,6 +376,7 @@ def interrupt_register(loop: Loop, fd: int, events: int, line: int) -> bool:
     return there
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("events", [READ, 0])
 @pytest.mark.parametrize("beyond", [False, True])
 def test_ctrl_c_in_a_registration_leaves_no_trace(
@@ -403,6 +404,7 @@ def test_ctrl_c_in_a_registration_leaves_no_trace(
     assert line > 10
 
 
+@pytest.mark.interpreted
 def test_ctrl_c_while_unregistering_can_be_made_good(native: str, make_pair: MakePair) -> None:
     """Before whichever line it comes, unregistering again ends it, and nothing is reported."""
     near, far = make_pair()
@@ -431,6 +433,7 @@ def test_ctrl_c_while_unregistering_can_be_made_good(native: str, make_pair: Mak
     assert line > 3
 
 
+@pytest.mark.interpreted
 def test_ctrl_c_while_interest_is_given_back_keeps_it_away(native: str, make_pair: MakePair) -> None:
     """From none to READ: before whichever line it comes, the watcher tells what it is, and it can be repeated."""
     near, far = make_pair()

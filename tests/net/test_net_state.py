@@ -122,6 +122,7 @@ def test_walk(events: list[int]) -> None:
     assert state == _state.CLOSED
 
 
+@pytest.mark.interpreted
 def test_documentation_is_the_table() -> None:
     """The table that people read in the module says the same as the sets that the code reads."""
     rows = [line.split(maxsplit=1) for line in str(_state.__doc__).splitlines()]

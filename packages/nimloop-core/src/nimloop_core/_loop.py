@@ -133,7 +133,7 @@ class Loop:
         # Whether calls have to take the slow way in: nothing but this is looked at in the ordinary case.
         self._guarded = debug or self._monitor is not None
         self._owner = 0  # that runs it
-        self._made = traceback.extract_stack(limit=8)[:-1] if debug else None
+        self._made = _callers() if debug else None
         self._iterations = 0
         self._events = 0
         self._fired = 0
@@ -467,6 +467,11 @@ class Loop:
             callback()
         except Exception as error:
             self._report(error, callback.callback if isinstance(callback, MeasuredCallback) else callback)
+
+
+def _callers() -> list[traceback.FrameSummary]:
+    """Return who made a loop: compiled, this module has no frames of its own to leave out."""
+    return [frame for frame in traceback.extract_stack(limit=9) if frame.filename != __file__]
 
 
 def log_exception(error: Exception, owner: object) -> None:

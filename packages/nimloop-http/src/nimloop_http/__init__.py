@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from nimloop_http._disposition import content_disposition as content_disposition
+from nimloop_http._form import Form as Form
+from nimloop_http._form import Part as Part
 from nimloop_http._framing import STANDARD_METHODS as STANDARD_METHODS
 from nimloop_http._framing import Head as Head
 from nimloop_http._headers import Headers as Headers
@@ -12,6 +14,9 @@ from nimloop_http._ranges import parse_range as parse_range
 from nimloop_http._ranges import parse_ranges as parse_ranges
 from nimloop_http._stream import ResponseStream as ResponseStream
 from nimloop_http.cors import CorsPolicy as CorsPolicy
+from nimloop_http.forms import FormLimits as FormLimits
+from nimloop_http.forms import FormReader as FormReader
+from nimloop_http.forms import parse_form as parse_form
 from nimloop_http.limits import Limits as Limits
 from nimloop_http.limits import Timeouts as Timeouts
 from nimloop_http.parser import Body as Body
@@ -40,6 +45,9 @@ __all__ = [
     "CorsPolicy",
     "End",
     "Event",
+    "Form",
+    "FormLimits",
+    "FormReader",
     "Head",
     "Headers",
     "HttpParser",
@@ -49,6 +57,7 @@ __all__ = [
     "Limits",
     "OnRequest",
     "Params",
+    "Part",
     "RateLimiter",
     "ResponseStream",
     "StaticFiles",
@@ -58,6 +67,7 @@ __all__ = [
     "content_disposition",
     "get_file_ext",
     "network_of",
+    "parse_form",
     "parse_range",
     "parse_ranges",
     "serve",

@@ -10,13 +10,22 @@ NimloopError
     │   ├── VersionError                 505  not HTTP/1.0 or HTTP/1.1
     │   ├── IncompleteMessageError       400  the peer ended its side in the middle of a message
     │   ├── TimedOutError                408  the message did not arrive in time
-    │   └── LimitError                   a setting in `Limits` was exceeded
+    │   ├── FormError                    400  the body is not the form that it claims to be
+    │   │   └── NotAFormError            415  it does not even claim to be one
+    │   └── LimitError                   a setting in `Limits` or `FormLimits` was exceeded
     │       ├── RequestLineTooLongError  414
     │       ├── HeadersTooLargeError     431  the header section has too many bytes
     │       ├── TooManyHeadersError      431  … or too many fields
     │       ├── BodyTooLargeError        413
     │       ├── ChunkLineTooLongError    400  the line with a chunk's size and extensions
-    │       └── TrailersTooLargeError    431
+    │       ├── TrailersTooLargeError    431
+    │       ├── TooManyPartsError        413  a form has too many parts
+    │       ├── TooManyFilesError        413  … or too many of them are files
+    │       ├── FieldTooLargeError       413  a text of a form is too long
+    │       ├── FieldsTooLargeError      413  … or all of them together are
+    │       ├── FileTooLargeError        413  a file in a form
+    │       ├── PartHeaderTooLongError   431  a header field of a part of a form
+    │       └── TooManyPartHeadersError  431  … or their number
     ├── RangeNotSatisfiableError         416  a byte range that begins behind the end of the file
     ├── ForbiddenPathError               403  a path that leads out of the folder being served
     └── MisuseError (RuntimeError)       this program used the library wrongly
@@ -116,6 +125,58 @@ class ChunkLineTooLongError(LimitError):
 
 class TrailersTooLargeError(LimitError):
     """The trailer section is larger than ``Limits.trailer_bytes``."""
+
+    status = 431
+
+
+class FormError(ProtocolError):
+    """The body is not the form that its Content-Type promises (RFC 7578, RFC 2046 §5.1); the message says what."""
+
+
+class NotAFormError(FormError):
+    """The Content-Type is not one of a form."""
+
+    status = 415
+
+
+class TooManyPartsError(LimitError):
+    """A form has more parts than ``FormLimits.parts``."""
+
+    status = 413
+
+
+class TooManyFilesError(LimitError):
+    """A form has more files than ``FormLimits.files``."""
+
+    status = 413
+
+
+class FieldTooLargeError(LimitError):
+    """A text of a form is longer than ``FormLimits.field``."""
+
+    status = 413
+
+
+class FieldsTooLargeError(LimitError):
+    """The texts of a form are together longer than ``FormLimits.fields``."""
+
+    status = 413
+
+
+class FileTooLargeError(LimitError):
+    """A file in a form is larger than ``FormLimits.file``."""
+
+    status = 413
+
+
+class PartHeaderTooLongError(LimitError):
+    """A header field of a part is longer than ``FormLimits.header_bytes``."""
+
+    status = 431
+
+
+class TooManyPartHeadersError(LimitError):
+    """A part has more header fields than ``FormLimits.headers``."""
 
     status = 431
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, final
 from urllib.parse import parse_qsl, unquote
 
+from nimloop_http._charset import decode
 from nimloop_http._framing import Head
 from nimloop_http._headers import Headers
 from nimloop_http._upgrade import offers
 from nimloop_net import Connection
-
-# Python's own encodings (library reference, codecs): no client means them, and some take quadratic time.
-_NOT_CHARSETS: Final = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"})
 
 
 @final
@@ -158,12 +155,7 @@ class HttpRequest:
         for parameter in self.headers.get("content-type", "").split(";")[1:]:
             name, _, value = parameter.strip().partition("=")
             if name.lower() == "charset":
-                try:
-                    codec = codecs.lookup(value.strip('"')).name
-                    if codec.replace("-", "_") not in _NOT_CHARSETS:
-                        return self.body.decode(codec, "replace")
-                except (LookupError, ValueError):
-                    break
+                return decode(self.body, value.strip('"'))
         return self.body.decode("utf-8", "replace")
 
     def wants_upgrade(self, protocol: str) -> bool:

@@ -1,0 +1,231 @@
+"""Forms: fields and files, from multipart/form-data (RFC 7578) or from application/x-www-form-urlencoded.
+
+A part with a filename is a file, any other one is a field. Fields are held in memory, and their limits are small.
+Files together share one temporary file without a name once they do not fit into memory; it lives as long as the
+request, and no longer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from typing import Final, final
+from urllib.parse import unquote_to_bytes
+
+from nimloop_core import Loop
+from nimloop_http._form import Form, Part
+from nimloop_http._multipart import MultipartReader, PartHead, boundary_of
+from nimloop_http._spool import Spool
+from nimloop_http.errors import (
+    FieldsTooLargeError,
+    FieldTooLargeError,
+    FileTooLargeError,
+    NotAFormError,
+    TooManyFilesError,
+    TooManyPartsError,
+)
+
+URLENCODED: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormLimits:
+    """How large a form may be; sizes are bytes. The body as a whole has its limit in ``Limits.body``."""
+
+    parts: int = 1000
+    """Fields and files together. `TooManyPartsError`."""
+    files: int = 100
+    """Files. `TooManyFilesError`."""
+    field: int = 1 << 20
+    """One field. `FieldTooLargeError`."""
+    fields: int = 4 << 20
+    """All fields together, which are held in memory. `FieldsTooLargeError`."""
+    file: int = 1 << 30
+    """One file. `FileTooLargeError`."""
+    headers: int = 16
+    """Header fields of one part; RFC 7578 knows three. `TooManyPartHeadersError`."""
+    header_bytes: int = 4096
+    """One header field of a part. `PartHeaderTooLongError`."""
+    memory: int = 1 << 20
+    """What all files together may take in memory; beyond that they go to a temporary file."""
+
+    def __post_init__(self) -> None:
+        for field in fields_of(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or value < (0 if field.name in {"files", "memory"} else 1):
+                raise ValueError(f"FormLimits.{field.name} must be a positive whole number, not {value!r}")
+
+
+DEFAULT_FORM_LIMITS: Final = FormLimits()
+
+
+@final
+class FormReader:
+    """Takes a form in pieces: `write` each, then `end`. The form is the same however it is cut.
+
+    Files beyond ``limits.memory`` go to a temporary file in `directory`, written by a thread; `write` returns False
+    when the disk is behind, and `on_drain` follows. Without a loop, or with `in_memory`, there is no such file.
+    ``on_part(part)`` is called when a part begins, and may refuse it by raising a `ProtocolError`;
+    ``on_progress(reader)`` after each piece.
+    """
+
+    __slots__ = (
+        "_fields",
+        "_files",
+        "_limits",
+        "_part",
+        "_reader",
+        "_spool",
+        "form",
+        "on_drain",
+        "on_part",
+        "on_progress",
+        "received",
+    )
+
+    def __init__(
+        self,
+        content_type: str,
+        *,
+        limits: FormLimits = DEFAULT_FORM_LIMITS,
+        loop: Loop | None = None,
+        in_memory: bool = False,
+        directory: str | os.PathLike[str] | None = None,
+        on_part: Callable[[Part], object] | None = None,
+        on_progress: Callable[[FormReader], object] | None = None,
+    ) -> None:
+        """Begin. Raises `NotAFormError` (415) or `FormError` (400) for a Content-Type that cannot be."""
+        boundary = boundary_of(content_type)
+        self._reader: Final = MultipartReader(boundary, headers=limits.headers, header_bytes=limits.header_bytes)
+        folder = None if directory is None else os.fspath(directory)
+        self._spool: Final = Spool(loop, None if in_memory else limits.memory, folder)
+        self._limits: Final = limits
+        self._part: Part | None = None
+        self._files = 0
+        self._fields = 0
+        self.form: Final = Form(self._spool)
+        """What has arrived so far; all of it after `end`."""
+        self.received = 0
+        """Bytes of the body so far."""
+        self.on_part = on_part
+        self.on_progress = on_progress
+        self.on_drain: Callable[[], object] | None = None
+
+    def write(self, data: bytes) -> bool:
+        """Take a piece of the body; False when no more should come before `on_drain`.
+
+        Raises `FormError`, a `LimitError`, what `on_part` raises, or OSError when the temporary file fails; the form
+        is of no use then.
+        """
+        self.received += len(data)
+        for event in self._reader.feed(data):
+            if event is None:
+                self._part = None
+            elif isinstance(event, PartHead):
+                self._begin(event)
+            else:
+                self._go_on(event)
+        if self.on_progress is not None:
+            self.on_progress(self)
+        if not self._spool.behind:
+            return True
+        self._spool.on_ready = self._on_ready
+        return False
+
+    def end(self) -> bool:
+        """The body is complete; False when not all of it is written yet, and `on_drain` follows: then ask again.
+
+        Raises `FormError` when the last boundary has not come, and OSError when the temporary file failed.
+        """
+        self._reader.end()
+        if not self._spool.flush():
+            self._spool.on_ready = self._on_ready
+            return False
+        if self._spool.error is not None:
+            raise self._spool.error
+        return True
+
+    def close(self) -> None:
+        """Let go of everything that has arrived. Harmless when repeated."""
+        self.on_drain = None
+        self._spool.close()
+
+    def _on_ready(self) -> None:
+        self._spool.on_ready = None
+        if self.on_drain is not None:
+            self.on_drain()
+
+    def _begin(self, head: PartHead) -> None:
+        limits = self._limits
+        if len(self.form.parts) >= limits.parts:
+            raise TooManyPartsError(f"the form has more than {limits.parts} parts")
+        if head.filename is None:
+            part = Part(head.name, b"", head)
+        else:
+            self._files += 1
+            if self._files > limits.files:
+                raise TooManyFilesError(f"the form has more than {limits.files} files")
+            part = Part(head.name, b"", head, self._spool)
+        self._part = part
+        announced = head.headers.get("content-length")
+        if announced is not None:  # the package sees to it that it is a number, and true
+            self._check(part, int(announced))
+        if self.on_part is not None:
+            self.on_part(part)
+        self.form.add(part)
+
+    def _go_on(self, data: bytes) -> None:
+        part = self._part
+        assert part is not None
+        self._check(part, len(data))
+        if not part.is_file:
+            self._fields += len(data)
+        part.add(data)
+
+    def _check(self, part: Part, count: int) -> None:
+        """Raise a `LimitError` when there is no room for so many more bytes."""
+        limits = self._limits
+        size = part.size + count
+        if part.is_file:
+            if size > limits.file:
+                raise FileTooLargeError(f"the file {part.name!r} is larger than {limits.file} bytes")
+        elif size > limits.field:
+            raise FieldTooLargeError(f"the field {part.name!r} is longer than {limits.field} bytes")
+        elif self._fields + count > limits.fields:
+            raise FieldsTooLargeError(f"the fields of the form are longer than {limits.fields} bytes")
+
+
+def parse_form(
+    content_type: str, body: bytes, *, limits: FormLimits = DEFAULT_FORM_LIMITS, loop: Loop | None = None
+) -> Form:
+    """Read a form that is there as a whole, of either kind.
+
+    Raises `NotAFormError` (415) for any other Content-Type, `FormError` (400) for a malformed one, and a `LimitError`.
+    """
+    if content_type.partition(";")[0].strip(" \t").lower() == URLENCODED:
+        return _parse_urlencoded(body, limits)
+    if not content_type.lower().lstrip(" \t").startswith("multipart/form-data"):
+        raise NotAFormError(f"neither multipart/form-data nor {URLENCODED}: {content_type[:100]!r}")
+    reader = FormReader(content_type, limits=limits, loop=loop, in_memory=True)
+    reader.write(body)
+    reader.end()
+    return reader.form
+
+
+def _parse_urlencoded(body: bytes, limits: FormLimits) -> Form:
+    """Read application/x-www-form-urlencoded (URL Standard, "urlencoded parsing")."""
+    form = Form(Spool(None, 0))
+    if body.count(b"&") >= limits.parts:
+        raise TooManyPartsError(f"the form has more than {limits.parts} parts")
+    if len(body) > limits.fields:
+        raise FieldsTooLargeError(f"the fields of the form are longer than {limits.fields} bytes")
+    for pair in body.split(b"&"):
+        if pair:
+            name, _, value = pair.partition(b"=")
+            data = unquote_to_bytes(value.replace(b"+", b" "))
+            if len(data) > limits.field:
+                raise FieldTooLargeError(f"a field is longer than {limits.field} bytes")
+            form.add(Part(unquote_to_bytes(name.replace(b"+", b" ")).decode("utf-8", "replace"), data))
+    return form

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nimloop_core import Loop
-from nimloop_http import Form, FormLimits, FormReader, parse_form
+from nimloop_http import Form, FormLimits, parse_form
 from nimloop_http.errors import (
     FieldsTooLargeError,
     FieldTooLargeError,
@@ -31,6 +31,7 @@ from nimloop_http.errors import (
     TooManyPartHeadersError,
     TooManyPartsError,
 )
+from nimloop_http.forms import FormReader
 
 pytest.importorskip("multipart")
 

@@ -9,9 +9,9 @@ from typing import BinaryIO, Final, cast, final
 
 from nimloop_core import NimloopError
 from nimloop_http._charset import decode
+from nimloop_http._formspool import Spool, SpoolReader, copy_to, run_in_thread
 from nimloop_http._headers import Headers
 from nimloop_http._multipart import PartHead
-from nimloop_http._spool import Spool, SpoolReader, copy_to, run_in_thread
 
 
 @final

@@ -16,8 +16,8 @@ from urllib.parse import unquote_to_bytes
 
 from nimloop_core import Loop
 from nimloop_http._form import Form, Part
+from nimloop_http._formspool import Spool
 from nimloop_http._multipart import MultipartReader, PartHead, boundary_of
-from nimloop_http._spool import Spool
 from nimloop_http.errors import (
     FieldsTooLargeError,
     FieldTooLargeError,

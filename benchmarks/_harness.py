@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Final, NoReturn, Protocol
 
 from _process import START_SECONDS, Process, ServerFailed, Skipped, cpu_of
-from _report import Report, Result, Visit
+from _report import FLOOR, Report, Result, Visit
 
 HERE: Final = Path(__file__).parent
 # Closing the client's connections is work too; after this it has fallen into the visit it belongs to.
@@ -186,8 +186,13 @@ class _Running:
                 time.sleep(0.05)
 
 
-def run(benchmark: str, contenders: Sequence[Contender], workload: Workload, options: Options) -> int:
-    """Measure, report, and return the exit status: 0, or 1 when anything was wrong, or 2 for a wrong call."""
+def run(
+    benchmark: str, contenders: Sequence[Contender], workload: Workload, options: Options, *, floor: str = FLOOR
+) -> int:
+    """Measure, report, and return the exit status: 0, or 1 when anything was wrong, or 2 for a wrong call.
+
+    `floor` is the contender that the others are set against.
+    """
     if sys.platform != "linux":
         return refuse("this needs Linux: CPU time is read from /proc and cores are pinned")
     unknown = {*options.only, *options.require} - {contender.name for contender in contenders}
@@ -205,6 +210,7 @@ def run(benchmark: str, contenders: Sequence[Contender], workload: Workload, opt
         about=f"{workload.describe()}; {options.rounds} x {options.seconds} s each",
         unit=workload.unit,
         cores=(server_core, client_core),
+        floor=floor,
     )
     try:
         # Children inherit this, so it is the client's core too; each server moves to its own.

@@ -122,6 +122,7 @@ class Report:
     about: str
     unit: str
     cores: tuple[int, int]
+    floor: str = FLOOR
     builds: dict[str, list[str]] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -130,9 +131,9 @@ class Report:
 
     def _against_floor(self, result: Result) -> Spread | None:
         """Round by round, since what slows a machine for a while slows the floor as well."""
-        if FLOOR not in self.results:
+        if self.floor not in self.results:
             return None
-        pairs = zip(result.visits, self.results[FLOOR].visits, strict=True)
+        pairs = zip(result.visits, self.results[self.floor].visits, strict=True)
         return Spread.of([visit.total_us() / floor.total_us() for visit, floor in pairs])
 
     def text(self) -> str:
@@ -153,7 +154,7 @@ class Report:
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
-        rows = [["server", "user µs", "system µs", f"total µs/{self.unit}", f"x {FLOOR}", f"{self.unit}s/s"]]
+        rows = [["server", "user µs", "system µs", f"total µs/{self.unit}", f"x {self.floor}", f"{self.unit}s/s"]]
         for name, result in self.results.items():
             ratio = self._against_floor(result)
             rows.append(

@@ -49,7 +49,7 @@ def main() -> int:
         Contender("tornado", peer("static_tornado.py", given.size)),
     ]
     workload = HttpWorkload(path=f"/{NAME}", body=content(given.size), connections=options.connections)
-    return run(f"http_static, {given.size} bytes", contenders, workload, options)
+    return run(f"http_static, {given.size} bytes", contenders, workload, options, floor="nginx")
 
 
 if __name__ == "__main__":

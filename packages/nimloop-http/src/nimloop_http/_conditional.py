@@ -7,6 +7,7 @@ import re
 import time
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from nimloop_http._headers import Headers
@@ -25,6 +26,10 @@ _DATES: Final = (
     re.compile(f"{_DAY_IN_FULL}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
     re.compile(f"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
 )
+
+
+# Fields that make another answer of a GET. A line end stands before each line of a head but the first.
+_CONDITIONS: Final = re.compile(r"\r\n(?:if-|range:)", re.IGNORECASE | re.ASCII)
 
 
 class Validators(NamedTuple):
@@ -47,7 +52,17 @@ def validators_of(status: os.stat_result) -> Validators:
     # §8.8.2.1: not later than the response itself. And no date that HTTP could not express.
     modified = min(max(0, status.st_mtime_ns // 1_000_000_000), int(time.time()))
     etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
-    return Validators(etag, formatdate(modified, usegmt=True), modified)
+    return Validators(etag, _http_date(modified), modified)
+
+
+@lru_cache(maxsize=1024)
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
+
+
+def has_conditions(head: str) -> bool:
+    """Tell whether a head has any field that this module or a range is about; quicker than to look for each of them."""
+    return _CONDITIONS.search(head) is not None
 
 
 def evaluate(headers: Headers, validators: Validators) -> int:

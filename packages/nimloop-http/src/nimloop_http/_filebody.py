@@ -7,17 +7,25 @@ import secrets
 import stat
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Final, final
 
-from nimloop_http._conditional import evaluate, range_applies, validators_of
+from nimloop_http._conditional import Validators, evaluate, has_conditions, range_applies, validators_of
+from nimloop_http._encode import check_value
+from nimloop_http._headers import Headers
 from nimloop_http._ranges import ByteRange, parse_ranges
 from nimloop_http.errors import ContentLengthError, RangeNotSatisfiableError
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
 _READ_BYTES: Final = 32768  # a smaller file is sent together with its head, which is cheaper than sendfile
+_ALWAYS: Final = "Accept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n"
 _PIECE_BYTES: Final = 65536  # of several parts: what is read between two writes
+
+
+def field_line(name: str, value: str) -> str:
+    """Return a field as a line of a response. Raises `InvalidHeaderError`."""
+    return f"{name}: {check_value(value)}\r\n"
 
 
 def send_open_file(
@@ -25,51 +33,54 @@ def send_open_file(
     res: HttpResponse,
     descriptor: int,
     status: os.stat_result,
-    content_type: str,
+    type_line: str,
     *,
-    fields: Sequence[tuple[str, str]] = (),
+    lines: str = "",
     most: int = 0,
+    keep: Callable[[str, bytes], object] | None = None,
 ) -> None:
     """Answer with an open file whose status is known; the descriptor is taken over and closed in any case.
 
-    `fields` come with the file and not with an error. With `most`, a request for a range gets
-    its first so many bytes at most.
+    `type_line` and `lines` are field lines that come with the file and not with an error. With `most`, a request for a
+    range gets its first so many bytes at most. ``keep(lines, data)`` gets what was sent if that was all of a small
+    file, asked for without conditions.
     """
     try:
         if not stat.S_ISREG(status.st_mode):
             res.send_error(403)  # a pipe or a device: reading it could block, or never end
             return
+        head = req.head
         validators = validators_of(status)
-        outcome = evaluate(req.headers, validators)
-        if outcome == 412:
-            res.send_error(412)
-            return
+        outcome = 200
         parts: list[ByteRange] = []
-        wanted = req.headers.get("range")
-        # RFC 9110 §14.2: only GET has ranges, and preconditions come first.
-        if wanted is not None and outcome == 200 and req.method == "GET" and range_applies(req.headers, validators):
-            parts = parse_ranges(wanted, status.st_size)
-            if most and parts:
-                parts = [parts[0]._replace(length=min(parts[0].length, most))]
-        res.header("ETag", validators.etag).header("Last-Modified", validators.last_modified)
-        res.header("Accept-Ranges", "bytes").header("X-Content-Type-Options", "nosniff")
-        for name, value in fields:
-            res.header(name, value)
+        plain = not has_conditions(head.text)
+        if not plain:
+            outcome = evaluate(head.headers, validators)
+            if outcome == 412:
+                res.send_error(412)
+                return
+            # RFC 9110 §14.2: only GET has ranges, and preconditions come first.
+            if outcome == 200 and head.method == "GET":
+                parts = _ranges(head.headers, validators, status.st_size, most)
+        lines = f"ETag: {validators.etag}\r\nLast-Modified: {validators.last_modified}\r\n{_ALWAYS}{lines}"
         if outcome == 304:
+            res.add_lines(lines, "")
             res.status(304).send()
             return
         if len(parts) > 1:
             taken, descriptor = descriptor, -1
-            _Parts(res, taken, parts, content_type).pump()
+            _Parts(res, taken, parts, lines, type_line).pump()
             return
-        res.header("Content-Type", content_type)
+        res.add_lines(lines, type_line)
         if parts:
             res.status(206).header("Content-Range", parts[0].content_range)
         part = parts[0] if parts else ByteRange(0, status.st_size, status.st_size)
-        if part.length <= _READ_BYTES and req.method == "GET":
+        if part.length <= _READ_BYTES and head.method == "GET":
             data = _read(descriptor, part.start, part.length)
             if len(data) == part.length:
                 res.send(data)
+                if keep is not None and plain:
+                    keep(lines, data)
                 return
             # Shortened just now. What was promised cannot be kept, and the connection will break as it would for
             # any larger file.
@@ -82,13 +93,23 @@ def send_open_file(
             os.close(descriptor)
 
 
+def _ranges(headers: Headers, validators: Validators, size: int, most: int) -> list[ByteRange]:
+    wanted = headers.get("range")
+    if wanted is None or not range_applies(headers, validators):
+        return []
+    parts = parse_ranges(wanted, size)
+    if most and parts:
+        return [parts[0]._replace(length=min(parts[0].length, most))]
+    return parts
+
+
 @final
 class _Parts:
     """Several ranges of a file as multipart/byteranges (RFC 9110 §14.6), read as fast as the client takes them."""
 
     __slots__ = ("_descriptor", "_pieces", "_stream")
 
-    def __init__(self, res: HttpResponse, descriptor: int, parts: list[ByteRange], content_type: str) -> None:
+    def __init__(self, res: HttpResponse, descriptor: int, parts: list[ByteRange], lines: str, type_line: str) -> None:
         """Take the descriptor over and send the head."""
         self._descriptor = descriptor
         boundary = secrets.token_hex(16)  # guessed by nobody, so in no file
@@ -96,15 +117,14 @@ class _Parts:
         length = 0
         line_end = ""
         for part in parts:
-            head = (
-                f"{line_end}--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {part.content_range}\r\n\r\n"
-            )
+            head = f"{line_end}--{boundary}\r\n{type_line}Content-Range: {part.content_range}\r\n\r\n"
             line_end = "\r\n"
             self._pieces.extend((head.encode("latin-1"), part))
             length += len(head) + part.length
         end = f"\r\n--{boundary}--\r\n".encode()
         self._pieces.append(end)
         try:
+            res.add_lines(lines, "")
             res.status(206)
             self._stream: Final = res.stream(f"multipart/byteranges; boundary={boundary}", length=length + len(end))
         except BaseException:

@@ -128,6 +128,11 @@ def media_type(path: str) -> str:
     return TYPES.get(get_file_ext(path), DEFAULT)
 
 
+def type_line(path: str) -> str:
+    """Return the Content-Type of a file as a line of a response."""
+    return f"Content-Type: {media_type(path)}\r\n"
+
+
 def is_compressed(path: str) -> bool:
     """Tell whether files of this extension are compressed already."""
     return get_file_ext(path) in _COMPRESSED

@@ -122,6 +122,12 @@ class HttpResponse:
             self._fields += f"{name}: {_encode.check_value(value)}\r\n"
         return self
 
+    def add_lines(self, lines: str, type_line: str) -> None:
+        """Called by this package: add fields as whole lines, which were checked when they were made."""
+        self._need_fresh()
+        self._fields += lines
+        self._type_line = type_line
+
     def close(self) -> Self:
         """End the connection after this response."""
         self._need_fresh()

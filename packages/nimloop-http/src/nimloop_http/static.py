@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from nimloop_http import _listing
 from nimloop_http._disposition import content_disposition
-from nimloop_http._filebody import send_open_file
-from nimloop_http._mime import is_compressed, media_type
+from nimloop_http._filebody import field_line, send_open_file
+from nimloop_http._filecache import FileCache
+from nimloop_http._mime import is_compressed, type_line
 from nimloop_http._negotiation import codings_wanted, prefers_json
 from nimloop_http._paths import OPEN_FILE, open_beneath, resolve_beneath, split_path
 from nimloop_http.errors import ForbiddenPathError
@@ -75,9 +76,13 @@ class StaticFiles:
         self.dotfiles: Final = dotfiles
         self.precompressed: Final = precompressed
         self.cache_control: Final = cache_control
+        self._lines: Final = field_line("Cache-Control", cache_control) if cache_control else ""
+        self._cache: Final = FileCache()
 
     def serve(self, req: HttpRequest, res: HttpResponse) -> None:
         """Answer the request with a file, a page, a redirection or an error; in any case answer it."""
+        if req.method == "GET" and self._cache.send(req.head, res):
+            return
         if req.method not in {"GET", "HEAD"}:
             res.header("Allow", "GET, HEAD").send_error(405)
             return
@@ -133,20 +138,27 @@ class StaticFiles:
     def _send_file(
         self, req: HttpRequest, res: HttpResponse, descriptor: int, status: os.stat_result, segments: list[str]
     ) -> None:
-        name = segments[-1]
-        fields = [("Cache-Control", self.cache_control)] if self.cache_control else []
+        name = path = segments[-1]
+        lines = self._lines
         if self.precompressed and not is_compressed(name):
             # Whether there is such a file or not: one that comes to exist must not be hidden by what a cache keeps.
-            fields.append(("Vary", "Accept-Encoding"))
+            lines += "Vary: Accept-Encoding\r\n"
             accepted = req.headers.get("accept-encoding")
             for coding in codings_wanted(accepted, tuple(_CODINGS)) if accepted else ():
-                sibling = self._open_sibling([*segments[:-1], name + _CODINGS[coding]])
+                path = name + _CODINGS[coding]
+                sibling = self._open_sibling([*segments[:-1], path])
                 if sibling is not None:
                     os.close(descriptor)
                     descriptor, status = sibling
-                    fields.append(("Content-Encoding", coding))
+                    lines += f"Content-Encoding: {coding}\r\n"
                     break
-        send_open_file(req, res, descriptor, status, media_type(name), fields=fields)
+                path = name
+        kind = type_line(name)
+
+        def keep(lines: str, data: bytes) -> None:
+            self._cache.keep(req.head, os.path.join(self.root, *segments[:-1], path), status, (lines, kind, data))
+
+        send_open_file(req, res, descriptor, status, kind, lines=lines, keep=keep)
 
     def _open_sibling(self, segments: list[str]) -> tuple[int, os.stat_result] | None:
         try:
@@ -217,10 +229,10 @@ def serve_file(
     by default under the file's own name; a `filename` alone is a proposal for the case that it is saved.
     """
     name = os.fspath(path)
-    fields = [("Cache-Control", cache_control)] if cache_control else []
+    lines = field_line("Cache-Control", cache_control) if cache_control else ""
     if attachment or filename:
-        fields.append(("Content-Disposition", content_disposition(filename or name, inline=not attachment)))
-    _send_named(req, res, name, content_type, fields)
+        lines += field_line("Content-Disposition", content_disposition(filename or name, inline=not attachment))
+    _send_named(req, res, name, content_type, lines)
 
 
 def stream_file(
@@ -240,19 +252,20 @@ def stream_file(
     """
     if piece < 1:
         raise ValueError(f"a piece has at least one byte, not {piece}")
-    fields = [("Cache-Control", cache_control)] if cache_control else []
-    _send_named(req, res, os.fspath(path), content_type, fields, most=piece)
+    lines = field_line("Cache-Control", cache_control) if cache_control else ""
+    _send_named(req, res, os.fspath(path), content_type, lines, most=piece)
 
 
 def _send_named(
-    req: HttpRequest, res: HttpResponse, name: str, content_type: str, fields: list[tuple[str, str]], *, most: int = 0
+    req: HttpRequest, res: HttpResponse, name: str, content_type: str, lines: str, *, most: int = 0
 ) -> None:
+    kind = field_line("Content-Type", content_type) if content_type else type_line(name)
     try:
         descriptor, status = _with_status(os.open(name, OPEN_FILE))
     except OSError as error:
         _send_refusal(res, error)
         return
-    send_open_file(req, res, descriptor, status, content_type or media_type(name), fields=fields, most=most)
+    send_open_file(req, res, descriptor, status, kind, lines=lines, most=most)
 
 
 def _with_status(descriptor: int) -> tuple[int, os.stat_result]:

@@ -27,7 +27,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
 PACKAGE = "nimloop_http"
-C_MODULES = ("_encode_c",)
+C_MODULES = ("_encode_c", "_scan_c")
 C_PLATFORMS = ("",)  # all
 COMPILED_MODULES = (
     "_encode",

@@ -44,14 +44,14 @@ class Head:
         "keep_alive",
         "method",
         "minor",
+        "raw",
         "target",
-        "text",
         "upgrade",
     )
 
-    def __init__(self, text: str, method: str, target: str, minor: int) -> None:
-        self.text: Final = text
-        """All of it as it came, as text in which each character stands for one byte."""
+    def __init__(self, raw: bytes, method: str, target: str, minor: int) -> None:
+        self.raw: Final = raw
+        """All of it as it came."""
         self.method: Final = method
         self.target: Final = target
         self.minor: Final = minor
@@ -75,7 +75,7 @@ class Head:
     def headers(self) -> Headers:
         """The header fields: a case-insensitive multimap."""
         if self._headers is None:
-            self._headers = Headers.from_head(self.text)
+            self._headers = Headers.from_head(self.raw.decode("latin-1"))
         return self._headers
 
     def __repr__(self) -> str:

@@ -36,6 +36,14 @@ REQUEST_LINE: Final = _bytes(rf"([{_TCHAR}]+) ({_TARGET}) HTTP/([0-9])\.([0-9])\
 # Possessive repetition ("++") takes what it can and never gives it back: no byte is matched twice.
 REQUEST_HEAD: Final = re.compile(rf"([{_TCHAR}]++) ({_TARGET}) HTTP/1\.([01])\r\n(?:{_FIELD_LINE})*+\r\n")
 
+# The usual head: an origin-form target, a Host that is a name or an IPv4 address, and no other of `CONTROL_FIELDS`.
+# That a line is none of those shows by its first letter already, nearly always.
+_OTHER_LINE: Final = rf"(?![HhCcTtEeUu](?i:ost|ontent-length|ransfer-encoding|onnection|xpect|pgrade):){_FIELD_LINE}"
+USUAL_HEAD: Final = re.compile(
+    rf"(?!CONNECT )([{_TCHAR}]++) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n(?:{_OTHER_LINE})*+"
+    rf"[Hh][Oo][Ss][Tt]:[ \t]*+([A-Za-z0-9.\-]++(?::[0-9]{{0,5}}+)?+)[ \t]*+\r\n(?:{_OTHER_LINE})*+\r\n"
+)
+
 # The fields that decide about framing, about the connection, and about what follows the message.
 CONTROL_FIELDS: Final = re.compile(
     r"\r\n(?=[cehtu])(host|content-length|transfer-encoding|connection|expect|upgrade):[ \t]*([^\r]*)",

@@ -1,15 +1,24 @@
 """Scanning a request's head: one call that checks everything and takes apart what the server itself needs.
 
-`scan_head` is one pass of one pattern, and is all that a good request needs. Only when it fails, `diagnose` walks the
-same bytes slowly and says what is wrong. It looks at the lines in order, so that the answer depends on the bytes and
-not on how they were cut into pieces: whatever makes a shorter beginning unacceptable is reported first.
+`scan_head` is one pass of one pattern, and is all that the usual request needs; `_scan_c` is the same in C, and knows a
+few more fields. `take_apart` does it for every good request. Only when that fails, `diagnose` walks the same bytes
+slowly and says what is wrong. It looks at the lines in order, so that the answer depends on the bytes and not on how
+they were cut into pieces: whatever makes a shorter beginning unacceptable is reported first.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from nimloop_http._grammar import BARE_LINE_END, CONTROL_FIELDS, FIELD_LINE, REQUEST_HEAD, REQUEST_LINE, TOKEN_BYTES
+from nimloop_http._grammar import (
+    BARE_LINE_END,
+    CONTROL_FIELDS,
+    FIELD_LINE,
+    REQUEST_HEAD,
+    REQUEST_LINE,
+    TOKEN_BYTES,
+    USUAL_HEAD,
+)
 from nimloop_http.errors import (
     BadRequestError,
     HeadersTooLargeError,
@@ -21,14 +30,39 @@ from nimloop_http.errors import (
 )
 from nimloop_http.limits import Limits
 
-Scan = tuple[str, str, str, list[tuple[str, str]]]
-"""Method, target, minor version, and the fields that `CONTROL_FIELDS` names, with their values as they stand."""
+Scan = tuple[int, str, str, str, int, int]
+"""Where the head ends, method, target, host, Content-Length (−1: none), and a mask of the four flags."""
+
+KEEP_ALIVE: Final = 1
+CHUNKED: Final = 2
+EXPECT_CONTINUE: Final = 4
+HAS_LENGTH: Final = 8
+
+Fields = list[tuple[str, str]]
+"""The fields that `CONTROL_FIELDS` names, with their values as they stand."""
 
 _SHORTEST_FIELD: Final = 4  # "a:" CR LF
 
 
-def scan_head(head: str, limits: Limits) -> Scan | None:
-    """Take a complete head apart, up to and including its empty line; None when anything is wrong with it."""
+def scan_head(data: bytes | bytearray, start: int, most_line: int, most_bytes: int, most_fields: int, /) -> Scan | None:
+    """Take the usual head of a request apart; None for one that is unusual, faulty or not complete.
+
+    The usual one has an origin-form target, HTTP/1.1, one plain Host and no other field that decides about framing or
+    connection. It is what programs send, and most of what browsers do.
+    """
+    end = data.find(b"\r\n\r\n", start) + 4
+    size = end - start
+    if end < 4 or size > most_line or size > most_bytes or size > most_fields * _SHORTEST_FIELD:
+        return None
+    match = USUAL_HEAD.fullmatch(data[start:end].decode("latin-1"))
+    if match is None:
+        return None
+    method, target, host = match.groups()
+    return end, method, target, host, -1, KEEP_ALIVE
+
+
+def take_apart(head: str, limits: Limits) -> tuple[str, str, str, Fields] | None:
+    """Take any complete head apart: method, target, minor version, fields; None when anything is wrong with it."""
     size = len(head)
     if size > limits.request_line or size > limits.header_bytes or size > limits.headers * _SHORTEST_FIELD:
         line = head.find("\r\n")

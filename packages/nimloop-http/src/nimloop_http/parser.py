@@ -36,7 +36,16 @@ from typing import Final, final
 from nimloop_http._framing import STANDARD_METHODS, Head, apply_control_fields, check_target
 from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, TOKEN_BYTES
 from nimloop_http._headers import Headers
-from nimloop_http._scan_py import diagnose, diagnose_fields, scan_head
+from nimloop_http._scan_py import (
+    CHUNKED,
+    EXPECT_CONTINUE,
+    HAS_LENGTH,
+    KEEP_ALIVE,
+    diagnose,
+    diagnose_fields,
+    take_apart,
+)
+from nimloop_http._scanner import scan_head
 from nimloop_http.errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -174,9 +183,9 @@ class HttpParser:
         Raises `ProtocolError`, and `ParserStateError` ever after.
         """
         state = self._state
-        if state == _HEAD and self._position == len(self._data):
-            return None
         try:
+            if state == _HEAD:
+                return None if self._position == len(self._data) else self._read_head()
             return _READERS[state](self)
         except ProtocolError:
             self._state = _FAILED
@@ -217,6 +226,35 @@ class HttpParser:
     def _read_head(self) -> Event | None:
         data = self._data
         start = self._position
+        if self._searched <= start:  # else it was not complete before, and scanning from its beginning may cost much
+            limits = self.limits
+            scan = scan_head(data, start, limits.request_line, limits.header_bytes, limits.headers)
+            if scan is not None:
+                end, method, target, host, length, flags = scan
+                if (self.methods is None or method in self.methods) and length <= limits.body:
+                    head = Head(bytes(data[start:end]), method, target, 1)
+                    head.host = host
+                    self._position = self._searched = end
+                    self._blank_line = False
+                    if flags == KEEP_ALIVE:
+                        self._state = self._after_head
+                    else:
+                        self._apply(head, length, flags)
+                    return head
+        return self._read_unusual_head(data, start)
+
+    def _apply(self, head: Head, length: int, flags: int) -> None:
+        """Take over what the scan has found out about the body and the connection."""
+        head.keep_alive = flags & KEEP_ALIVE != 0
+        head.expect_continue = flags & EXPECT_CONTINUE != 0
+        if flags & CHUNKED:
+            head.chunked = head.has_body = True
+        elif flags & HAS_LENGTH:
+            head.content_length = length
+            head.has_body = True
+        self._expect_body(head)
+
+    def _read_unusual_head(self, data: bytes | bytearray, start: int) -> Event | None:
         if data[start] == 0x0D and not self._blank_line:
             # RFC 9112 §2.2: ignore one empty line before a request; old clients send it after a body.
             if start + 1 == len(data):
@@ -231,19 +269,24 @@ class HttpParser:
             self._check_incomplete_head(data, start)
             return None
         end += 4
-        text = data[start:end].decode("latin-1")
+        raw = bytes(data[start:end])
         self._position = self._searched = end
         self._blank_line = False
-        scan = scan_head(text, self.limits)
-        if scan is None:
-            raise diagnose(bytes(data[start:end]), self.limits) or BadRequestError("malformed request")
-        method, target, minor, fields = scan
+        parts = take_apart(raw.decode("latin-1"), self.limits)
+        if parts is None:
+            raise diagnose(raw, self.limits) or BadRequestError("malformed request")
+        method, target, minor, fields = parts
         if self.methods is not None and method not in self.methods:
             raise UnknownMethodError(f"the method {method[:30]!r} is not implemented")
-        head = Head(text, method, target, 1 if minor == "1" else 0)
+        head = Head(raw, method, target, 1 if minor == "1" else 0)
         if target[0] != "/" or method == "CONNECT":
             check_target(method, target, head)
         apply_control_fields(head, fields, self.limits)
+        self._expect_body(head)
+        return head
+
+    def _expect_body(self, head: Head) -> None:
+        """Go on to what follows the head."""
         if head.chunked:
             self._size = 0
             self._state = _CHUNK_LINE
@@ -252,7 +295,6 @@ class HttpParser:
             self._state = _FIXED
         else:
             self._state = _MESSAGE_END if head.has_body else self._after_head
-        return head
 
     def _check_incomplete_head(self, data: bytes | bytearray, start: int) -> None:
         """Refuse early what cannot become a request; each byte is looked at once, however slowly they come."""

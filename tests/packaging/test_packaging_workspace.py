@@ -30,7 +30,7 @@ def read(folder: Path) -> Project:
     """Read one package's description."""
     project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["name"] == folder.name
-    requirements = [Requirement(text) for text in project["dependencies"]]
+    requirements = [Requirement(text) for text in project["dependencies"] if text.startswith("nimloop-")]
     return Project(folder, project["version"], {each.name: each for each in requirements})
 
 

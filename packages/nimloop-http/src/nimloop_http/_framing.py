@@ -72,10 +72,15 @@ class Head:
         self._headers: Headers | None = None
 
     @property
+    def text(self) -> str:
+        """All of it, each byte as one character (ISO 8859-1)."""
+        return self.raw.decode("latin-1")
+
+    @property
     def headers(self) -> Headers:
         """The header fields: a case-insensitive multimap."""
         if self._headers is None:
-            self._headers = Headers.from_head(self.raw.decode("latin-1"))
+            self._headers = Headers.from_head(self.text)
         return self._headers
 
     def __repr__(self) -> str:

@@ -1,0 +1,27 @@
+"""Picks how to read, mask and write a frame: in C where that was built, unless ``NIMLOOP_EXTENSION=off`` forbids it."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from nimloop_ws import _frame_py
+
+apply_mask = _frame_py.apply_mask
+read_frame = _frame_py.read_frame
+encode_frame = _frame_py.encode_frame
+instructions = _frame_py.INSTRUCTIONS
+
+if os.environ.get("NIMLOOP_EXTENSION") != "off":
+    try:
+        from nimloop_ws import _frame_c
+    except ImportError:
+        pass  # not built
+    else:
+        apply_mask = _frame_c.apply_mask
+        read_frame = _frame_c.read_frame
+        encode_frame = _frame_c.encode_frame
+        instructions = _frame_c.INSTRUCTIONS
+
+IMPLEMENTATION: Final = instructions
+"""What masking is done with: ``avx2``, ``sse2``, ``neon``, ``words`` (C without vectors) or ``python``."""

@@ -1,0 +1,455 @@
+"""A reader of WebSocket frames and messages that knows no socket, no loop and no clock.
+
+    parser = WsParser(SERVER)
+    for event in parser.feed(data):
+        match event:
+            case str() | bytes():           # a message: text or binary, fragments together, inflated
+            case Ping(payload=payload):     # answer with a pong of the same payload
+            case Pong(payload=payload):
+            case Close(code=code, reason=reason):    # the last event
+            case Fragment(data=data, last=last):     # with fragments=True, in place of whole messages
+
+The events depend on the bytes alone, not on how they were cut (only the pieces of a fragment do). They are made when
+they are asked for: leave the loop and the rest stays in the parser. A `ProtocolError` ends it: close with its `code`.
+
+Wrong is noticed with the first byte that is: a reserved bit in the first byte of a frame, a length as soon as it is
+told, a text with the byte that makes it something else than UTF-8.
+
+The states: a FRAME begins, or its payload is being read, that of a DATA frame or of a CONTROL frame; CLOSED after a
+close frame, behind which nothing counts; FAILED. Whether a message is open is a matter of its own (`_kind`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, final
+
+from nimloop_ws._codec import apply_mask, read_frame
+from nimloop_ws._message import BinaryPieces, TextPieces
+from nimloop_ws.deflate import Agreement, Inflater
+from nimloop_ws.errors import (
+    FrameError,
+    FrameTooBigError,
+    InvalidTextError,
+    MessageTooBigError,
+    ParserStateError,
+    ProtocolError,
+)
+from nimloop_ws.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    FIN,
+    MAX_CONTROL_PAYLOAD,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    decode_close,
+)
+from nimloop_ws.settings import DEFAULT_LIMITS, WsLimits
+
+SERVER: Final = True
+"""The role that gets masked frames."""
+CLIENT: Final = False
+
+_FRAME: Final = 0
+_DATA: Final = 1
+_CONTROL: Final = 2
+_CLOSED: Final = 3
+_FAILED: Final = 4
+
+# The first byte of a frame that is a whole message by itself.
+_WHOLE_TEXT: Final = FIN | TEXT
+_WHOLE_BINARY: Final = FIN | BINARY
+_DEFLATED_TEXT: Final = FIN | RSV1 | TEXT
+_DEFLATED_BINARY: Final = FIN | RSV1 | BINARY
+
+
+@final
+class Ping:
+    """A ping, to be answered with a pong."""
+
+    __slots__ = ("payload",)
+    __match_args__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload: Final = payload
+
+    def __repr__(self) -> str:
+        return f"Ping({self.payload!r})"
+
+
+@final
+class Pong:
+    """A pong, asked for or not."""
+
+    __slots__ = ("payload",)
+    __match_args__ = ("payload",)
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload: Final = payload
+
+    def __repr__(self) -> str:
+        return f"Pong({self.payload!r})"
+
+
+@final
+class Close:
+    """A close frame; nothing that follows counts."""
+
+    __slots__ = ("code", "reason")
+    __match_args__ = ("code", "reason")
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code: Final = code
+        """1005 when the frame has none."""
+        self.reason: Final = reason
+
+    def __repr__(self) -> str:
+        return f"Close({self.code}, {self.reason!r})"
+
+
+@final
+class Fragment:
+    """A piece of a message, as it came; text is cut between characters, and may be empty."""
+
+    __slots__ = ("data", "last")
+    __match_args__ = ("data", "last")
+
+    def __init__(self, data: str | bytes, last: bool) -> None:
+        self.data: Final = data
+        self.last: Final = last
+        """Whether the message ends here."""
+
+    def __repr__(self) -> str:
+        return f"Fragment({self.data!r}, {self.last})"
+
+
+Event = str | bytes | Ping | Pong | Close | Fragment
+
+
+@final
+class WsParser:
+    """Turns the bytes that one side of a WebSocket gets into messages and control frames.
+
+    `role` is the reading side: `SERVER` insists on masked frames, `CLIENT` on frames that are not. With an `agreement`
+    on permessage-deflate, compressed messages are inflated. With `fragments`, a message is handed out piece by piece.
+    """
+
+    __slots__ = (
+        "_compressed",
+        "_data",
+        "_final",
+        "_fragments",
+        "_inflater",
+        "_key",
+        "_kind",
+        "_left",
+        "_message_limit",
+        "_opcode",
+        "_pieces",
+        "_position",
+        "_role",
+        "_size",
+        "_state",
+        "_whole_limit",
+        "limits",
+    )
+
+    def __init__(
+        self,
+        role: bool,
+        limits: WsLimits = DEFAULT_LIMITS,
+        *,
+        agreement: Agreement | None = None,
+        fragments: bool = False,
+    ) -> None:
+        self.limits: Final = limits
+        self._role: Final = role
+        self._fragments: Final = fragments
+        self._inflater: Final = None if agreement is None else Inflater(agreement)
+        self._message_limit: Final = limits.message
+        self._whole_limit: Final = min(limits.frame, limits.message)
+        self._data: bytes | bytearray = b""
+        self._position = 0  # of the first byte that has not been used
+        self._state = _FRAME
+        # The frame that is being read:
+        self._opcode = 0
+        self._final = False
+        self._left = 0  # bytes of its payload that are still to come
+        self._key = b""  # turned so that it fits the next byte; empty when the frame is not masked
+        # The message that is open:
+        self._kind = 0  # TEXT or BINARY, 0: none
+        self._compressed = False
+        self._size = 0  # bytes of it so far, inflated
+        self._pieces: TextPieces | BinaryPieces | None = None
+
+    # Feeding --------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Add bytes and return an iterator over the events that are complete now.
+
+        What is not asked for stays in the parser. Iterating raises `ProtocolError`.
+        """
+        self.push(data)
+        return self
+
+    def push(self, data: bytes) -> None:
+        """Add bytes without looking at them."""
+        position = self._position
+        rest = self._data
+        if position == len(rest):
+            self._data = data
+        else:
+            if type(rest) is bytearray:
+                del rest[:position]
+            else:
+                rest = bytearray(rest[position:])
+                self._data = rest
+            rest += data
+        self._position = 0
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        event = self.next_event()
+        if event is None:
+            raise StopIteration
+        return event
+
+    def next_event(self) -> Event | None:
+        """Return the next event, or None when more bytes are needed.
+
+        Raises `ProtocolError`, and `ParserStateError` ever after.
+        """
+        position = self._position
+        if self._state == _FRAME and position == len(self._data):
+            return None
+        try:
+            if self._state == _FRAME and self._kind == 0 and not self._fragments:
+                # Nearly always: a whole message in one frame, all of it there.
+                frame = read_frame(self._data, position, self._role, self._whole_limit)
+                if frame is not None:
+                    first, payload, end = frame
+                    if first == _WHOLE_BINARY or first == _WHOLE_TEXT:
+                        self._position = end
+                        return payload
+                    if (first == _DEFLATED_TEXT or first == _DEFLATED_BINARY) and self._inflater is not None:
+                        assert isinstance(payload, bytes)
+                        self._position = end
+                        self._kind = first & 15
+                        return self._complete(self._inflater.inflate(payload, self._message_limit, last=True))
+            return self._read()
+        except ProtocolError:
+            self._state = _FAILED
+            self._data = b""
+            self._position = 0
+            self._pieces = None
+            raise
+
+    def reset(self) -> None:
+        """Forget everything, as if the connection began anew; what was agreed on stays, inflated windows included."""
+        self._data = b""
+        self._position = 0
+        self._state = _FRAME
+        self._end_message()
+
+    @property
+    def drained(self) -> bool:
+        """Whether every byte was used; events may follow only when more are pushed."""
+        return self._position == len(self._data)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it stands between two messages, with nothing of the next frame."""
+        return self._state == _FRAME and self._kind == 0 and self._position == len(self._data)
+
+    # Reading a frame ------------------------------------------------------------------------------------------
+
+    def _read(self) -> Event | None:
+        while True:
+            if self._state == _FRAME:
+                if not self._read_header():
+                    return None
+            elif self._state == _DATA:
+                event = self._read_data()
+                if event is not None or self._state == _DATA:
+                    return event
+            elif self._state == _CONTROL:
+                payload = self._read_control()
+                return None if payload is None else self._control(payload)
+            elif self._state == _CLOSED:
+                self._data = b""
+                self._position = 0
+                return None
+            else:
+                raise ParserStateError("the parser has failed before")
+
+    def _read_header(self) -> bool:
+        """Read what comes before the payload, once all of it is there; complain about what is already wrong."""
+        data = self._data
+        at = self._position
+        there = len(data) - at
+        if there == 0:
+            return False
+        first = data[at]
+        self._check_first(first)
+        if there == 1:
+            return False
+        second = data[at + 1]
+        if (second >= 128) is not self._role:
+            raise FrameError("a client must mask its frames" if self._role else "a server must not mask its frames")
+        length = second & 127
+        if first & 8 and length > MAX_CONTROL_PAYLOAD:
+            raise FrameError(f"a control frame has at most {MAX_CONTROL_PAYLOAD} bytes")
+        at += 2
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(data[at : at + size], "big")
+            if there < 2 + size:
+                return False
+            if length < (126 if size == 2 else 65536):
+                raise FrameError("the length of a frame is not told in as few bytes as possible")
+            if length >> 63:
+                raise FrameError("the length of a frame has its first bit set")
+            at += size
+        self._check_length(first & 15, length)
+        if self._role:
+            if len(data) - at < 4:
+                return False
+            self._key = bytes(data[at : at + 4])
+            at += 4
+        self._begin(first, length, at)
+        return True
+
+    def _check_first(self, first: int) -> None:
+        opcode = first & 15
+        if opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}:
+            raise FrameError(f"the opcode {opcode} is reserved")
+        if first & 0x30 or (first & RSV1 and (self._inflater is None or opcode == CONTINUATION or opcode >= CLOSE)):
+            raise FrameError("a reserved bit is set that was not agreed on, or not for such a frame")
+        if opcode >= CLOSE:
+            if not first & FIN:
+                raise FrameError("a control frame must not be fragmented")
+        elif opcode == CONTINUATION:
+            if self._kind == 0:
+                raise FrameError("there is no message to continue")
+        elif self._kind != 0:
+            raise FrameError("a new message begins before the last one has ended")
+
+    def _check_length(self, opcode: int, length: int) -> None:
+        if opcode >= CLOSE:
+            return
+        limits = self.limits
+        if length > limits.frame:
+            raise FrameTooBigError(f"a frame has {length} bytes; the limit is {limits.frame}")
+        compressed = self._compressed if opcode == CONTINUATION else self._data[self._position] & RSV1
+        if not compressed and self._size + length > limits.message:
+            raise MessageTooBigError(f"the message has more than {limits.message} bytes")
+
+    def _begin(self, first: int, length: int, payload_at: int) -> None:
+        self._position = payload_at
+        self._opcode = opcode = first & 15
+        self._final = first >= FIN
+        self._left = length
+        if opcode >= CLOSE:
+            self._state = _CONTROL
+            return
+        self._state = _DATA
+        if opcode != CONTINUATION:
+            self._kind = opcode
+            self._compressed = first & RSV1 != 0
+
+    def _read_control(self) -> bytes | None:
+        if len(self._data) - self._position < self._left:
+            return None
+        return self._take(self._left)
+
+    def _control(self, payload: bytes) -> Event:
+        self._state = _FRAME
+        if self._opcode == PING:
+            return Ping(payload)
+        if self._opcode == PONG:
+            return Pong(payload)
+        code, reason = decode_close(payload)
+        self._state = _CLOSED
+        self._end_message()
+        return Close(code, reason)
+
+    def _take(self, most: int) -> bytes:
+        """Take up to so many bytes of the payload, unmasked."""
+        start = self._position
+        end = min(start + most, len(self._data))
+        self._position = end
+        size = end - start
+        self._left -= size
+        if not self._role:
+            return bytes(self._data[start:end])
+        key = self._key
+        if size & 3:
+            turn = size & 3
+            self._key = key[turn:] + key[:turn]
+        return apply_mask(self._data, key, start, end)
+
+    # Reading a message ----------------------------------------------------------------------------------------
+
+    def _read_data(self) -> Event | None:
+        """Take what is there of a data frame; return the message, or the piece of it, that it completes."""
+        piece = self._take(self._left)
+        frame_ended = self._left == 0
+        if not piece and not frame_ended:
+            return None
+        if frame_ended:
+            self._state = _FRAME
+        last = frame_ended and self._final
+        if self._compressed:
+            assert self._inflater is not None
+            piece = self._inflater.inflate(piece, self._message_limit - self._size, last=last)
+        self._size += len(piece)
+        if self._fragments:
+            return self._fragment(piece, last=last)
+        if last:
+            return self._complete(piece)
+        if piece:
+            pieces = self._pieces
+            if pieces is None:
+                pieces = self._pieces = TextPieces() if self._kind == TEXT else BinaryPieces()
+            pieces.add(piece)
+        return None
+
+    def _complete(self, piece: bytes) -> str | bytes:
+        """Return the message that ends with this piece."""
+        kind = self._kind
+        pieces = self._pieces
+        self._end_message()
+        if pieces is not None:
+            if piece:
+                pieces.add(piece)
+            return pieces.join()
+        if kind == BINARY:
+            return piece
+        try:
+            return piece.decode()
+        except UnicodeDecodeError:
+            raise InvalidTextError("a text message is not UTF-8") from None
+
+    def _fragment(self, piece: bytes, *, last: bool) -> Fragment | None:
+        if self._kind == BINARY:
+            event = Fragment(piece, last) if piece or last else None
+        else:
+            pieces = self._pieces
+            if pieces is None:
+                pieces = self._pieces = TextPieces()
+            assert isinstance(pieces, TextPieces)
+            text = pieces.decode(piece, final=last)
+            event = Fragment(text, last) if text or last else None
+        if last:
+            self._end_message()
+        return event
+
+    def _end_message(self) -> None:
+        self._kind = self._size = 0
+        self._compressed = False
+        self._pieces = None

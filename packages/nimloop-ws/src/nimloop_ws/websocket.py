@@ -1,0 +1,601 @@
+"""One WebSocket, of a server or of a client: messages in, messages out, and an end that both sides know of.
+
+Reading. Messages are handed out as they are complete, some per turn of the loop; then the others are served first.
+Nothing more is read while the program has paused it, and, on a server, while the peer does not take what it was sent
+(`WsLimits.high_water`): a peer that never reads costs a bounded amount. A client goes on reading, or two of ours could
+wait for each other.
+
+Ending. See `nimloop_ws._state`. `on_close` comes once, from the loop, on every path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
+
+from nimloop_core import Deadline, Loop, Timer
+from nimloop_http import HttpRequest
+from nimloop_net import Address, Connection, ConnectionClosedError
+from nimloop_ws import _state as st
+from nimloop_ws._codec import encode_frame
+from nimloop_ws._frame_py import Buffer
+from nimloop_ws._stream import MessageStream
+from nimloop_ws.deflate import Agreement, Deflater
+from nimloop_ws.errors import (
+    ConnectionLostError,
+    FragmentError,
+    PongTimeoutError,
+    ProtocolError,
+    WebSocketClosedError,
+)
+from nimloop_ws.frames import BINARY, CLOSE, FIN, MAX_CLOSE_REASON, MAX_CONTROL_PAYLOAD, PING, PONG, RSV1, TEXT
+from nimloop_ws.frames import CloseCode, MaskSource, encode_close
+from nimloop_ws.parser import Close, Fragment, Ping, Pong, WsParser
+from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
+
+# What is done in one turn: this many bytes of messages, each event counting as so many at least.
+_TURN_BYTES: Final = 1 << 20
+_EVENT_BYTES: Final = 1024
+
+_JOIN_BYTES: Final = 65536  # a larger payload is queued beside its header instead of being copied behind it
+_PROGRESS: Final = 16384  # bytes that count as a sign of life while a pong is waited for
+
+# Why nothing is read, or handed out: each reason has one owner.
+_BY_PROGRAM: Final = 1
+_BEHIND: Final = 2
+_TURN_OVER: Final = 4
+
+_WHOLE_TEXT: Final = FIN | TEXT
+_WHOLE_BINARY: Final = FIN | BINARY
+
+
+@final
+class WebSocket:
+    """An open WebSocket; made by `upgrade`, `WsServer` and `connect`, which take the same callbacks.
+
+    All get the WebSocket first and may be replaced at any time. One that raises is reported to the loop's exception
+    handler, and the WebSocket is closed with 1011.
+
+    ``on_message(ws, message)``
+        A message: str or bytes.
+    ``on_fragment(ws, data, last)``
+        A piece of a message, in place of `on_message`, if it was given from the beginning.
+    ``on_pong(ws, payload)``
+        A pong that answers `ping`, or that nobody asked for.
+    ``on_drain(ws)``
+        The unsent bytes fell to the low-water mark, after a `send` that returned False.
+    ``on_error(ws, error)``
+        It ends because of that; `on_close` follows.
+    ``on_close(ws, code, reason)``
+        It is gone; once, on every path. The code is the peer's (1005: none), or the one that the peer was failed
+        with, or 1006 when the connection just ended.
+    """
+
+    __slots__ = (
+        "_advancing",
+        "_close_called",
+        "_close_code",
+        "_close_reason",
+        "_deflater",
+        "_error",
+        "_held",
+        "_idle",
+        "_idle_ns",
+        "_masks",
+        "_parser",
+        "_pinged",
+        "_pong_owed",
+        "_progress",
+        "_quiet",
+        "_sent_before",
+        "_state",
+        "_stream",
+        "_timer",
+        "agreement",
+        "connection",
+        "context",
+        "on_close",
+        "on_drain",
+        "on_error",
+        "on_fragment",
+        "on_message",
+        "on_pong",
+        "request",
+        "subprotocol",
+        "timeouts",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        role: bool,  # noqa: FBT001 - SERVER or CLIENT
+        *,
+        agreement: Agreement | None = None,
+        subprotocol: str | None = None,
+        limits: WsLimits = DEFAULT_LIMITS,
+        timeouts: WsTimeouts = DEFAULT_TIMEOUTS,
+        request: HttpRequest | None = None,
+        on_message: OnMessage | None = None,
+        on_fragment: OnFragment | None = None,
+        on_pong: OnPong | None = None,
+        on_drain: OnWebSocket | None = None,
+        on_error: OnError | None = None,
+        on_close: OnClose | None = None,
+    ) -> None:
+        """Speak WebSocket on a connection whose handshake is done; nothing is read before `start`."""
+        self.connection: Final = connection
+        self.agreement: Final = agreement
+        """What was agreed on about compression, or None: no compression."""
+        self.subprotocol: Final = subprotocol
+        """The subprotocol that was agreed on, or None."""
+        self.timeouts: Final = timeouts
+        self.request = request
+        """On a server, the request that opened it; may be set to None to save its memory."""
+        self.context: object = None
+        """For the program."""
+        self.on_message = on_message
+        self.on_fragment = on_fragment
+        self.on_pong = on_pong
+        self.on_drain = on_drain
+        self.on_error = on_error
+        self.on_close = on_close
+        self._parser: Final = WsParser(role, limits, agreement=agreement, fragments=on_fragment is not None)
+        self._masks: Final = None if role else MaskSource()
+        self._deflater: Final = None if agreement is None else Deflater(agreement)
+        self._state = st.OPEN
+        self._advancing = False
+        self._held = _TURN_OVER  # why nothing is handed out, in bits; cleared by `start`
+        self._stream: MessageStream | None = None
+        self._pong_owed: bytes | None = None
+        self._close_called = False  # by the program, which then knows that nothing can be sent
+        self._close_code = 0  # 0: not known yet
+        self._close_reason = ""
+        self._error: Exception | None = None
+        self._quiet = False  # nothing has come since the timer looked last
+        self._pinged = False  # the timer waits for a sign of life
+        self._progress = 0  # bytes that came since then
+        self._sent_before = 0
+        self._timer: Timer | None = None
+        self._idle: Deadline | None = None
+        self._idle_ns = 0
+        connection.high_water = limits.high_water
+        connection.low_water = limits.low_water
+        connection.max_buffer = limits.buffer
+        connection.on_data = self._on_data
+        connection.on_eof = None
+        connection.on_drain = self._on_drain
+        connection.on_close = self._on_close
+
+    def start(self, early: bytes = b"") -> None:
+        """Begin to hand out what comes, `early` first: the bytes that came together with the handshake."""
+        loop = self.connection.loop
+        if self._state == st.OPEN:
+            if self.timeouts.ping is not None:
+                self._timer = loop.call_later(self.timeouts.ping, self._on_ping_timer)
+            if self.timeouts.idle is not None:
+                self._idle_ns = int(self.timeouts.idle * 1e9)
+                self._idle = Deadline(loop, self._on_idle)
+                self._idle.set_ns(self._idle_ns)
+        self._parser.push(early)
+        if early:
+            loop.call_soon(self._on_turn)  # not from inside the callback that has opened it
+        else:
+            self._held &= ~_TURN_OVER
+
+    # What it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> Loop:
+        """The loop it lives on."""
+        return self.connection.loop
+
+    @property
+    def state(self) -> str:
+        """One of the names in the table of `nimloop_ws._state`: ``"open"``, ``"closing"``, ``"ending"``, ``"closed"``."""
+        return st.NAMES[self._state]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages can be sent."""
+        return self._state == st.OPEN
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is gone."""
+        return self._state == st.CLOSED
+
+    @property
+    def is_client(self) -> bool:
+        """Whether this is the side that opened it."""
+        return self._masks is not None
+
+    @property
+    def close_code(self) -> int | None:
+        """The code that `on_close` gets, once it is known."""
+        return self._close_code or None
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that came with the code."""
+        return self._close_reason
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that were sent and are still waiting for the peer to take them."""
+        return self.connection.write_buffer_size
+
+    @property
+    def peer(self) -> Address:
+        """The address of the other end."""
+        return self.connection.peer
+
+    # Sending --------------------------------------------------------------------------------------------------
+
+    def send(self, message: str | Buffer, *, compress: bool | None = None) -> bool:
+        """Send a message: str as text, bytes as binary. Returns False above the high-water mark: wait for `on_drain`.
+
+        With compression agreed on, messages from `Deflate.threshold` on are compressed; `compress` decides otherwise
+        for this one. A message to a peer that is gone, or going, is lost, as those on their way are; `on_close`
+        follows. Raises `WebSocketClosedError` after `close` and after `on_close`, and `FragmentError` while a message
+        is being streamed. More than `WsLimits.buffer` unsent bytes end the connection.
+        """
+        if self._state != st.OPEN or self._stream is not None:
+            self._check_can_send()
+            return False
+        first = _WHOLE_TEXT if type(message) is str else _WHOLE_BINARY
+        if self._deflater is not None and compress is not False:
+            payload = self._deflated(message, compress)
+            if payload is not None:
+                return self.send_frame(first | RSV1, payload)
+        return self.send_frame(first, message)
+
+    def send_text(self, text: str, *, compress: bool | None = None) -> bool:
+        """Send a text message, like `send`; anything but str raises TypeError."""
+        if not isinstance(text, str):
+            raise TypeError(f"a text message is a str, not {type(text).__name__}")
+        return self.send(text, compress=compress)
+
+    def send_binary(self, data: Buffer, *, compress: bool | None = None) -> bool:
+        """Send a binary message, like `send`; a str raises TypeError."""
+        if isinstance(data, str):
+            raise TypeError("a binary message is bytes, not a str")
+        return self.send(data, compress=compress)
+
+    def stream_text(self, *, compress: bool | None = None) -> MessageStream:
+        """Begin a text message that is sent piece by piece, as fragments. Raises like `send`."""
+        return self._begin_stream(TEXT, compress=compress)
+
+    def stream_binary(self, *, compress: bool | None = None) -> MessageStream:
+        """Begin a binary message that is sent piece by piece, as fragments. Raises like `send`."""
+        return self._begin_stream(BINARY, compress=compress)
+
+    def ping(self, payload: bytes = b"") -> bool:
+        """Send a ping; `on_pong` gets the answer. Returns and raises like `send`; ValueError above 125 bytes."""
+        return self._send_control(PING, payload)
+
+    def pong(self, payload: bytes = b"") -> bool:
+        """Send a pong that nobody asked for; pings are answered without that. Returns and raises like `ping`."""
+        return self._send_control(PONG, payload)
+
+    def _send_control(self, opcode: int, payload: bytes) -> bool:
+        if len(payload) > MAX_CONTROL_PAYLOAD:
+            raise ValueError(f"a control frame has at most {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
+        if self._state != st.OPEN:
+            self._check_can_send()
+            return False
+        return self.send_frame(FIN | opcode, payload)
+
+    def _deflated(self, message: str | Buffer, compress: bool | None) -> bytes | None:
+        """Return the message compressed, or None if it should not be."""
+        assert self._deflater is not None
+        assert self.agreement is not None
+        data = message.encode() if isinstance(message, str) else message
+        if compress is None and len(data) < self.agreement.deflate.threshold:
+            return None
+        return self._deflater.compress(data)
+
+    def _begin_stream(self, opcode: int, *, compress: bool | None) -> MessageStream:
+        self._check_can_send()
+        deflater = None if compress is False else self._deflater
+        self._stream = stream = MessageStream(self, opcode, deflater)
+        return stream
+
+    def _check_can_send(self) -> None:
+        if self._state == st.CLOSED or self._close_called:
+            raise WebSocketClosedError(f"cannot send on a WebSocket that is {self.state}")
+        if self._stream is not None:
+            raise FragmentError("a message is being streamed: end it before another one is sent")
+
+    def send_frame(self, first: int, payload: str | Buffer) -> bool:
+        """Send a frame as it is; for the parts of this package."""
+        connection = self.connection
+        masks = self._masks
+        if self._idle is not None and first & 15 < CLOSE:
+            self._idle.set_ns(self._idle_ns)
+        try:
+            if masks is not None:
+                room = connection.send(encode_frame(first, payload, masks.next()))
+            elif type(payload) is bytes and len(payload) > _JOIN_BYTES:
+                connection.send(b"%c\x7f%b" % (first, len(payload).to_bytes(8, "big")))
+                room = connection.send(payload)
+            else:
+                room = connection.send(encode_frame(first, payload, None))
+        except ConnectionClosedError:
+            return False  # `on_close` follows
+        if not room and masks is None and self._state == st.OPEN:
+            self._hold(_BEHIND)
+        return room
+
+    def stream_ended(self) -> None:
+        """Take note that the message that was streamed is complete."""
+        self._stream = None
+
+    # Receiving ------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Hand out nothing more, and read nothing more, until `resume`; the peer gets slowed down.
+
+        Pings are not answered meanwhile, and the WebSocket's own pings are not expected to be.
+        """
+        self._hold(_BY_PROGRAM)
+
+    def resume(self) -> None:
+        """Hand out messages again, beginning with those that have arrived meanwhile."""
+        if self._held & _BY_PROGRAM:
+            self._release(_BY_PROGRAM)
+
+    def _hold(self, reason: int) -> None:
+        if not self._held:
+            self.connection.pause_reading()
+        self._held |= reason
+
+    def _release(self, reason: int) -> None:
+        self._held &= ~reason
+        if not self._held:
+            self.connection.resume_reading()
+            if not self._advancing and not self._parser.drained:
+                self._hold(_TURN_OVER)
+                self.connection.loop.call_soon(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._held &= ~_TURN_OVER
+        if not self._held:
+            self.connection.resume_reading()
+            self._advance()
+
+    def _on_data(self, _connection: Connection, data: bytes) -> None:
+        self._quiet = False
+        if self._pinged:
+            self._progress += len(data)
+        self._parser.push(data)
+        if not self._held:
+            self._advance()
+
+    def _advance(self) -> None:
+        """Hand out what is there, as much as one turn allows."""
+        parser = self._parser
+        left = _TURN_BYTES
+        self._advancing = True
+        try:
+            while not self._held:
+                event = parser.next_event()
+                if event is None:
+                    return
+                self._pinged = False
+                left -= _EVENT_BYTES
+                if type(event) is str or type(event) is bytes:
+                    left -= len(event)
+                    if self._idle is not None:
+                        self._idle.set_ns(self._idle_ns)
+                    if self.on_message is not None and self._state == st.OPEN:
+                        self.on_message(self, event)
+                else:
+                    self._on_event(event)
+                if left < 0 and self._state < st.ENDING:
+                    self._hold(_TURN_OVER)
+                    self.connection.loop.call_soon(self._on_turn)
+        except ProtocolError as error:
+            # Its traceback would tie the error and the frames of the parser, hence this object, into a cycle.
+            self._fail(error.with_traceback(None), error.code, str(error))
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self._advancing = False
+
+    def _on_event(self, event: object) -> None:
+        """Do what a control frame, or a fragment, asks for."""
+        if isinstance(event, Ping):
+            if self._state != st.OPEN:
+                return
+            if self.connection.write_buffer_size > self.connection.high_water:
+                self._pong_owed = event.payload  # RFC 6455 §5.5.3: of several pings, the last one may be answered
+            else:
+                self.send_frame(FIN | PONG, event.payload)
+        elif isinstance(event, Pong):
+            if self.on_pong is not None and self._state == st.OPEN:
+                self.on_pong(self, event.payload)
+        elif isinstance(event, Fragment):
+            if self._idle is not None:
+                self._idle.set_ns(self._idle_ns)
+            if self.on_fragment is not None and self._state == st.OPEN:
+                self.on_fragment(self, event.data, event.last)
+        elif isinstance(event, Close):
+            self._on_peer_close(event.code, event.reason)
+
+    def _on_drain(self, _connection: Connection) -> None:
+        if self._pong_owed is not None:
+            payload, self._pong_owed = self._pong_owed, None
+            if self._state == st.OPEN:
+                self.send_frame(FIN | PONG, payload)
+        if self._held & _BEHIND:
+            self._release(_BEHIND)
+        if self._stream is not None:
+            self._call(self._stream.drained)
+        if self.on_drain is not None and self._state == st.OPEN:
+            try:
+                self.on_drain(self)
+            except Exception as error:
+                self._failed(error)
+
+    # Ending ---------------------------------------------------------------------------------------------------
+
+    def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Begin the closing handshake, behind what was sent before. Nothing can be sent afterwards.
+
+        What still comes is thrown away; without the peer's answer the connection is cut after `WsTimeouts.close`.
+        Harmless when repeated. Raises `CloseCodeError` for a code that must not be sent (RFC 6455 §7.4), or a reason
+        of more than 123 bytes of UTF-8.
+        """
+        payload = encode_close(code, reason)
+        self._close_called = True
+        self._begin_close(payload)
+
+    def abort(self) -> None:
+        """Cut the connection without saying goodbye; `on_close` gets 1006. Harmless when repeated."""
+        self._close_called = True
+        self.connection.abort()
+
+    def _begin_close(self, payload: bytes) -> None:
+        if self._state != st.OPEN:
+            return
+        self.send_frame(FIN | CLOSE, payload)
+        self._move(st.CLOSE_SENT)
+        self._set_timer(self.timeouts.close, self._on_close_timeout)
+        self._held &= _TURN_OVER
+        self._release(0)  # whatever held it up: the peer's close frame has to be found
+
+    def _on_peer_close(self, code: int, reason: str) -> None:
+        self._close_code = code
+        self._close_reason = reason
+        if self._state == st.OPEN:
+            # RFC 6455 §5.5.1: answer with the same code.
+            self.send_frame(FIN | CLOSE, b"" if code == CloseCode.NO_STATUS else encode_close(code))
+        self._end()
+
+    def _fail(self, error: Exception, code: int, reason: str) -> None:
+        """Tell the peer what it has done wrong, and end the connection (RFC 6455 §7.1.7)."""
+        self._error = error
+        if self._state == st.OPEN:
+            self._close_code = code
+            self._close_reason = reason = reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore")
+            self.send_frame(FIN | CLOSE, encode_close(code, reason))
+        self._end(fail=True)
+
+    def _end(self, *, fail: bool = False) -> None:
+        """Let what is queued leave, then end the connection; of two sides it is the server that does so (§7.1.1)."""
+        self._move(st.CLOSE_DONE)
+        connection = self.connection
+        connection.stall = self.timeouts.close
+        if fail or self._masks is None:
+            self._cancel_timer()
+            connection.close_after_drain()
+        else:
+            self._set_timer(self.timeouts.close, connection.close)
+
+    def _move(self, event: int) -> None:
+        self._state = st.MOVES[self._state].get(event, self._state)
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _failed(self, error: Exception) -> None:
+        """A callback has raised."""
+        self.connection.loop.exception_handler(error, self)
+        self._error = error
+        self._begin_close(encode_close(CloseCode.INTERNAL_ERROR))
+
+    def _on_close_timeout(self) -> None:
+        self._error = self._error or ConnectionLostError("the peer did not answer the close frame in time")
+        self.connection.abort()
+
+    def _on_close(self, connection: Connection, error: Exception | None) -> None:
+        """The connection is gone."""
+        if self._state == st.OPEN and self._held == _TURN_OVER:
+            self._held = 0
+            self._advance_to_end()
+        self._cancel_timer()
+        if self._error is None and self._state < st.ENDING and not self._close_called:
+            self._error = ConnectionLostError("the connection ended without a close frame")
+            self._error.__cause__ = error
+        self._move(st.GONE)
+        self._close_code = self._close_code or CloseCode.ABNORMAL
+        on_error, on_close, why = self.on_error, self.on_close, self._error
+        stream, self._stream = self._stream, None
+        self.on_message = self.on_fragment = self.on_pong = self.on_drain = self.on_error = self.on_close = None
+        if stream is not None:
+            stream.forget()
+        if on_error is not None and why is not None:
+            self._call(lambda: on_error(self, why))
+        if on_close is not None:
+            self._call(lambda: on_close(self, self._close_code, self._close_reason))
+
+    def _advance_to_end(self) -> None:
+        """Hand out what came before the connection was lost."""
+        while self._state == st.OPEN and not self._parser.drained:
+            self._advance()
+            if self._held != _TURN_OVER:
+                return
+            self._held = 0
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self.connection.loop.exception_handler(error, self)
+
+    # Liveness -------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, seconds: float, callback: Callable[[], object]) -> None:
+        self._cancel_timer()
+        self._timer = self.connection.loop.call_later(seconds, callback)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_ping_timer(self) -> None:
+        """Ask a peer that has been quiet for a sign of life; give up one that gave none.
+
+        Any frame is one, and so is a frame on its way, if some of it has come, or if the peer takes what it was sent.
+        """
+        connection = self.connection
+        timeouts = self.timeouts
+        assert self._timer is not None
+        assert timeouts.ping is not None
+        if self._held & _BY_PROGRAM:
+            self._pinged = False  # nobody would see its pong
+        elif self._pinged:
+            if self._progress < _PROGRESS and connection.bytes_sent - self._sent_before < _PROGRESS:
+                self._error = PongTimeoutError(f"no sign of life from the peer for {timeouts.pong} seconds")
+                connection.abort()
+                return
+            self._expect_pong()
+            return
+        elif self._quiet:
+            self.send_frame(FIN | PING, b"")
+            self._expect_pong()
+            return
+        self._quiet = True
+        self._timer.reschedule(timeouts.ping)
+
+    def _expect_pong(self) -> None:
+        self._pinged = True
+        self._progress = 0
+        self._sent_before = self.connection.bytes_sent
+        assert self._timer is not None
+        self._timer.reschedule(self.timeouts.pong)
+
+    def _on_idle(self) -> None:
+        self._begin_close(encode_close(CloseCode.GOING_AWAY, "idle"))
+
+    def __repr__(self) -> str:
+        return f"<WebSocket {self.state} peer={self.connection.peer!r} unsent={self.buffered}>"
+
+
+OnWebSocket = Callable[[WebSocket], object]
+OnMessage = Callable[[WebSocket, str | bytes], object]
+OnFragment = Callable[[WebSocket, str | bytes, bool], object]
+OnPong = Callable[[WebSocket, bytes], object]
+OnError = Callable[[WebSocket, Exception], object]
+OnClose = Callable[[WebSocket, int, str], object]

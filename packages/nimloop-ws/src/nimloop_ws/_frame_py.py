@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 Buffer = bytes | bytearray | memoryview
+Frame = tuple[int, bytes | str, int]
 
 INSTRUCTIONS: Final = "python"
 """What masking is done with."""
@@ -35,7 +36,7 @@ def apply_mask(data: Buffer, key: bytes, start: int, end: int, /) -> bytes:
     return masked.to_bytes(size, "little")
 
 
-def read_frame(data: Buffer, start: int, masked: bool, limit: int, /) -> tuple[int, bytes | str, int] | None:
+def read_frame(data: Buffer, start: int, masked: bool, limit: int, /) -> Frame | None:  # noqa: FBT001
     """Return the first byte of the frame at `start`, its payload unmasked, and where the next one begins.
 
     The payload of an unfragmented text message without RSV bits is text. None when the frame is not complete, longer

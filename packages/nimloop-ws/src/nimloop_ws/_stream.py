@@ -48,6 +48,8 @@ class MessageStream:
             raise FragmentError("the message has ended, or the WebSocket has")
         if isinstance(data, str) is not (self._opcode == TEXT):
             raise TypeError(f"a fragment of this message must not be {type(data).__name__}")
+        if not isinstance(data, str):
+            data = bytes(data)
         if self._deflater is not None:
             data = self._deflater.compress(data.encode() if isinstance(data, str) else data, last=last)
         first = self._next | FIN if last else self._next

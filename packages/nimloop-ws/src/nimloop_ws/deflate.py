@@ -61,7 +61,7 @@ class Zlib(Protocol):
     error: type[Exception]
 
     def compressobj(
-        self, level: int = ..., method: int = ..., wbits: int = ..., memLevel: int = ..., strategy: int = ..., /
+        self, level: int = ..., method: int = ..., wbits: int = ..., mem_level: int = ..., strategy: int = ..., /
     ) -> Compressor:
         """Return a new compressor."""
 
@@ -200,11 +200,9 @@ def accept_answer(header: str, deflate: Deflate | None) -> Agreement | None:
     return agreed
 
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PARAMETER: Final = re.compile(
-    rf'[ \t]*;[ \t]*({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?', re.DOTALL
-)
-_NAME: Final = re.compile(rf"[ \t]*({_TOKEN})")
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_PARAMETER: Final = re.compile(rf'[ \t]*;[ \t]*({_WORD})(?:[ \t]*=[ \t]*(?:({_WORD})|"((?:[^"\\]|\\.)*)"))?', re.DOTALL)
+_NAME: Final = re.compile(rf"[ \t]*({_WORD})")
 _COMMA: Final = re.compile(r"[ \t]*(?:,[ \t]*)+|[ \t]*$")
 
 

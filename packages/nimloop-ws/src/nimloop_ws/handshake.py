@@ -68,7 +68,7 @@ def compute_accept_key(key: str) -> str:
 
 
 def build_handshake_response(accepted: Accepted, headers: ExtraHeaders = ()) -> bytes:
-    """Return the answer of a server, for those who do without an HttpServer. Raises ValueError for an impossible field."""
+    """Return a server's answer, for those who do without an HttpServer. Raises ValueError for an impossible field."""
     return _join("HTTP/1.1 101 Switching Protocols", [*_SWITCH, *accepted.headers(), *headers])
 
 

@@ -117,7 +117,7 @@ class Fragment:
     __slots__ = ("data", "last")
     __match_args__ = ("data", "last")
 
-    def __init__(self, data: str | bytes, last: bool) -> None:
+    def __init__(self, data: str | bytes, last: bool) -> None:  # noqa: FBT001
         self.data: Final = data
         self.last: Final = last
         """Whether the message ends here."""
@@ -159,7 +159,7 @@ class WsParser:
 
     def __init__(
         self,
-        role: bool,
+        role: bool,  # noqa: FBT001 - SERVER or CLIENT
         limits: WsLimits = DEFAULT_LIMITS,
         *,
         agreement: Agreement | None = None,
@@ -233,10 +233,10 @@ class WsParser:
                 frame = read_frame(self._data, position, self._role, self._whole_limit)
                 if frame is not None:
                     first, payload, end = frame
-                    if first == _WHOLE_BINARY or first == _WHOLE_TEXT:
+                    if first == _WHOLE_BINARY or first == _WHOLE_TEXT:  # noqa: SIM109 - quicker
                         self._position = end
                         return payload
-                    if (first == _DEFLATED_TEXT or first == _DEFLATED_BINARY) and self._inflater is not None:
+                    if first in {_DEFLATED_TEXT, _DEFLATED_BINARY} and self._inflater is not None:
                         assert isinstance(payload, bytes)
                         self._position = end
                         self._kind = first & 15

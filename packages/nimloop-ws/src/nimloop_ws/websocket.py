@@ -28,9 +28,21 @@ from nimloop_ws.errors import (
     ProtocolError,
     WebSocketClosedError,
 )
-from nimloop_ws.frames import BINARY, CLOSE, FIN, MAX_CLOSE_REASON, MAX_CONTROL_PAYLOAD, PING, PONG, RSV1, TEXT
-from nimloop_ws.frames import CloseCode, MaskSource, encode_close
-from nimloop_ws.parser import Close, Fragment, Ping, Pong, WsParser
+from nimloop_ws.frames import (
+    BINARY,
+    CLOSE,
+    FIN,
+    MAX_CLOSE_REASON,
+    MAX_CONTROL_PAYLOAD,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    CloseCode,
+    MaskSource,
+    encode_close,
+)
+from nimloop_ws.parser import Close, Event, Fragment, Ping, Pong, WsParser
 from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
 
 # What is done in one turn: this many bytes of messages, each event counting as so many at least.
@@ -44,6 +56,8 @@ _PROGRESS: Final = 16384  # bytes that count as a sign of life while a pong is w
 _BY_PROGRAM: Final = 1
 _BEHIND: Final = 2
 _TURN_OVER: Final = 4
+
+_PAUSE: Final = "nimloop-ws"  # the connection's name for all of them
 
 _WHOLE_TEXT: Final = FIN | TEXT
 _WHOLE_BINARY: Final = FIN | BINARY
@@ -82,6 +96,7 @@ class WebSocket:
         "_idle",
         "_idle_ns",
         "_masks",
+        "_on_gone",
         "_parser",
         "_pinged",
         "_pong_owed",
@@ -145,6 +160,7 @@ class WebSocket:
         self._state = st.OPEN
         self._advancing = False
         self._held = _TURN_OVER  # why nothing is handed out, in bits; cleared by `start`
+        self._on_gone: Callable[[WebSocket], object] | None = None  # for the server that keeps a list
         self._stream: MessageStream | None = None
         self._pong_owed: bytes | None = None
         self._close_called = False  # by the program, which then knows that nothing can be sent
@@ -166,21 +182,25 @@ class WebSocket:
         connection.on_drain = self._on_drain
         connection.on_close = self._on_close
 
-    def start(self, early: bytes = b"") -> None:
-        """Begin to hand out what comes, `early` first: the bytes that came together with the handshake."""
+    def start(self, early: bytes = b"", on_open: OnWebSocket | None = None) -> None:
+        """Begin: call `on_open`, then hand out what comes, `early` first, which came together with the handshake."""
         loop = self.connection.loop
-        if self._state == st.OPEN:
-            if self.timeouts.ping is not None:
-                self._timer = loop.call_later(self.timeouts.ping, self._on_ping_timer)
-            if self.timeouts.idle is not None:
-                self._idle_ns = int(self.timeouts.idle * 1e9)
-                self._idle = Deadline(loop, self._on_idle)
-                self._idle.set_ns(self._idle_ns)
+        if self.timeouts.ping is not None:
+            self._timer = loop.call_later(self.timeouts.ping, self._on_ping_timer)
+        if self.timeouts.idle is not None:
+            self._idle_ns = int(self.timeouts.idle * 1e9)
+            self._idle = Deadline(loop, self._on_idle)
+            self._idle.set_ns(self._idle_ns)
         self._parser.push(early)
+        if on_open is not None:
+            try:
+                on_open(self)
+            except Exception as error:
+                self._failed(error)
         if early:
-            loop.call_soon(self._on_turn)  # not from inside the callback that has opened it
+            loop.call_soon(self._on_turn)  # not from inside the call that has opened it
         else:
-            self._held &= ~_TURN_OVER
+            self._on_turn()
 
     # What it is -----------------------------------------------------------------------------------------------
 
@@ -191,7 +211,7 @@ class WebSocket:
 
     @property
     def state(self) -> str:
-        """One of the names in the table of `nimloop_ws._state`: ``"open"``, ``"closing"``, ``"ending"``, ``"closed"``."""
+        """``"open"``, ``"closing"``, ``"ending"`` or ``"closed"``: see the table of `nimloop_ws._state`."""
         return st.NAMES[self._state]
 
     @property
@@ -203,6 +223,11 @@ class WebSocket:
     def closed(self) -> bool:
         """Whether the connection is gone."""
         return self._state == st.CLOSED
+
+    @property
+    def can_send(self) -> bool:
+        """Whether a message can be sent now: it is open, and none is being streamed."""
+        return self._state == st.OPEN and self._stream is None
 
     @property
     def is_client(self) -> bool:
@@ -242,7 +267,12 @@ class WebSocket:
         if self._state != st.OPEN or self._stream is not None:
             self._check_can_send()
             return False
-        first = _WHOLE_TEXT if type(message) is str else _WHOLE_BINARY
+        if isinstance(message, str):
+            first = _WHOLE_TEXT
+        else:
+            first = _WHOLE_BINARY
+            if type(message) is not bytes:
+                message = bytes(memoryview(message))  # which refuses what is no buffer
         if self._deflater is not None and compress is not False:
             payload = self._deflated(message, compress)
             if payload is not None:
@@ -251,15 +281,11 @@ class WebSocket:
 
     def send_text(self, text: str, *, compress: bool | None = None) -> bool:
         """Send a text message, like `send`; anything but str raises TypeError."""
-        if not isinstance(text, str):
-            raise TypeError(f"a text message is a str, not {type(text).__name__}")
-        return self.send(text, compress=compress)
+        return self.send(str.__str__(text), compress=compress)
 
     def send_binary(self, data: Buffer, *, compress: bool | None = None) -> bool:
         """Send a binary message, like `send`; a str raises TypeError."""
-        if isinstance(data, str):
-            raise TypeError("a binary message is bytes, not a str")
-        return self.send(data, compress=compress)
+        return self.send(data if type(data) is bytes else memoryview(data), compress=compress)
 
     def stream_text(self, *, compress: bool | None = None) -> MessageStream:
         """Begin a text message that is sent piece by piece, as fragments. Raises like `send`."""
@@ -285,13 +311,13 @@ class WebSocket:
             return False
         return self.send_frame(FIN | opcode, payload)
 
-    def _deflated(self, message: str | Buffer, compress: bool | None) -> bytes | None:
+    def _deflated(self, message: str | bytes, compress: bool | None) -> bytes | None:
         """Return the message compressed, or None if it should not be."""
         assert self._deflater is not None
         assert self.agreement is not None
-        data = message.encode() if isinstance(message, str) else message
-        if compress is None and len(data) < self.agreement.deflate.threshold:
+        if compress is None and len(message) < self.agreement.deflate.threshold:
             return None
+        data = message.encode() if isinstance(message, str) else message
         return self._deflater.compress(data)
 
     def _begin_stream(self, opcode: int, *, compress: bool | None) -> MessageStream:
@@ -306,25 +332,33 @@ class WebSocket:
         if self._stream is not None:
             raise FragmentError("a message is being streamed: end it before another one is sent")
 
-    def send_frame(self, first: int, payload: str | Buffer) -> bool:
+    def send_frame(self, first: int, payload: str | bytes) -> bool:
         """Send a frame as it is; for the parts of this package."""
-        connection = self.connection
         masks = self._masks
         if self._idle is not None and first & 15 < CLOSE:
             self._idle.set_ns(self._idle_ns)
+        if masks is not None:
+            return self.send_encoded(encode_frame(first, payload, masks.next()))
+        if type(payload) is bytes and len(payload) > _JOIN_BYTES:
+            self.send_encoded(b"%c\x7f%b" % (first, len(payload).to_bytes(8, "big")))
+            return self.send_encoded(payload)
+        return self.send_encoded(encode_frame(first, payload, None))
+
+    def send_encoded(self, data: bytes) -> bool:
+        """Send bytes as they are, likewise."""
         try:
-            if masks is not None:
-                room = connection.send(encode_frame(first, payload, masks.next()))
-            elif type(payload) is bytes and len(payload) > _JOIN_BYTES:
-                connection.send(b"%c\x7f%b" % (first, len(payload).to_bytes(8, "big")))
-                room = connection.send(payload)
-            else:
-                room = connection.send(encode_frame(first, payload, None))
+            if self.connection.send(data):
+                return True
         except ConnectionClosedError:
             return False  # `on_close` follows
-        if not room and masks is None and self._state == st.OPEN:
+        if self._masks is None and self._state == st.OPEN:
             self._hold(_BEHIND)
-        return room
+        return False
+
+    def forget_window(self) -> None:
+        """Take note that the peer got a compressed message that this WebSocket's compressor does not know."""
+        if self._deflater is not None:
+            self._deflater.forget()
 
     def stream_ended(self) -> None:
         """Take note that the message that was streamed is complete."""
@@ -345,22 +379,26 @@ class WebSocket:
             self._release(_BY_PROGRAM)
 
     def _hold(self, reason: int) -> None:
-        if not self._held:
-            self.connection.pause_reading()
         self._held |= reason
+        self.connection.pause_reading(_PAUSE)
 
     def _release(self, reason: int) -> None:
         self._held &= ~reason
-        if not self._held:
-            self.connection.resume_reading()
-            if not self._advancing and not self._parser.drained:
-                self._hold(_TURN_OVER)
-                self.connection.loop.call_soon(self._on_turn)
+        if self._held:
+            return
+        if self._advancing or self._parser.drained:
+            self.connection.resume_reading(_PAUSE)
+        else:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        self._hold(_TURN_OVER)
+        self.connection.loop.call_soon(self._on_turn)
 
     def _on_turn(self) -> None:
         self._held &= ~_TURN_OVER
         if not self._held:
-            self.connection.resume_reading()
+            self.connection.resume_reading(_PAUSE)
             self._advance()
 
     def _on_data(self, _connection: Connection, data: bytes) -> None:
@@ -378,31 +416,33 @@ class WebSocket:
         self._advancing = True
         try:
             while not self._held:
-                event = parser.next_event()
+                try:
+                    event = parser.next_event()
+                except ProtocolError as error:
+                    # Its traceback would tie the error and the frames of the parser, hence this object, into a cycle.
+                    self._fail(error.with_traceback(None))
+                    return
                 if event is None:
                     return
                 self._pinged = False
                 left -= _EVENT_BYTES
-                if type(event) is str or type(event) is bytes:
-                    left -= len(event)
-                    if self._idle is not None:
-                        self._idle.set_ns(self._idle_ns)
-                    if self.on_message is not None and self._state == st.OPEN:
-                        self.on_message(self, event)
-                else:
-                    self._on_event(event)
-                if left < 0 and self._state < st.ENDING:
-                    self._hold(_TURN_OVER)
-                    self.connection.loop.call_soon(self._on_turn)
-        except ProtocolError as error:
-            # Its traceback would tie the error and the frames of the parser, hence this object, into a cycle.
-            self._fail(error.with_traceback(None), error.code, str(error))
-        except Exception as error:
-            self._failed(error)
+                try:
+                    if type(event) is str or type(event) is bytes:
+                        left -= len(event)
+                        if self._idle is not None:
+                            self._idle.set_ns(self._idle_ns)
+                        if self.on_message is not None and self._state == st.OPEN:
+                            self.on_message(self, event)
+                    else:
+                        self._on_event(event)
+                except Exception as error:
+                    self._failed(error)
+                if left < 0:
+                    self._end_turn()
         finally:
             self._advancing = False
 
-    def _on_event(self, event: object) -> None:
+    def _on_event(self, event: Event) -> None:
         """Do what a control frame, or a fragment, asks for."""
         if isinstance(event, Ping):
             if self._state != st.OPEN:
@@ -420,7 +460,7 @@ class WebSocket:
             if self.on_fragment is not None and self._state == st.OPEN:
                 self.on_fragment(self, event.data, event.last)
         elif isinstance(event, Close):
-            self._on_peer_close(event.code, event.reason)
+            self._on_peer_close(event)
 
     def _on_drain(self, _connection: Connection) -> None:
         if self._pong_owed is not None:
@@ -464,21 +504,21 @@ class WebSocket:
         self._held &= _TURN_OVER
         self._release(0)  # whatever held it up: the peer's close frame has to be found
 
-    def _on_peer_close(self, code: int, reason: str) -> None:
-        self._close_code = code
-        self._close_reason = reason
+    def _on_peer_close(self, close: Close) -> None:
+        self._close_code = close.code
+        self._close_reason = close.reason
         if self._state == st.OPEN:
             # RFC 6455 §5.5.1: answer with the same code.
-            self.send_frame(FIN | CLOSE, b"" if code == CloseCode.NO_STATUS else encode_close(code))
+            self.send_frame(FIN | CLOSE, encode_close(None if close.code == CloseCode.NO_STATUS else close.code))
         self._end()
 
-    def _fail(self, error: Exception, code: int, reason: str) -> None:
+    def _fail(self, error: ProtocolError) -> None:
         """Tell the peer what it has done wrong, and end the connection (RFC 6455 §7.1.7)."""
         self._error = error
         if self._state == st.OPEN:
-            self._close_code = code
-            self._close_reason = reason = reason.encode()[:MAX_CLOSE_REASON].decode(errors="ignore")
-            self.send_frame(FIN | CLOSE, encode_close(code, reason))
+            self._close_code = error.code
+            self._close_reason = str(error)[:MAX_CLOSE_REASON]
+            self.send_frame(FIN | CLOSE, encode_close(error.code, self._close_reason))
         self._end(fail=True)
 
     def _end(self, *, fail: bool = False) -> None:
@@ -524,6 +564,8 @@ class WebSocket:
         self.on_message = self.on_fragment = self.on_pong = self.on_drain = self.on_error = self.on_close = None
         if stream is not None:
             stream.forget()
+        if self._on_gone is not None:
+            self._on_gone(self)
         if on_error is not None and why is not None:
             self._call(lambda: on_error(self, why))
         if on_close is not None:

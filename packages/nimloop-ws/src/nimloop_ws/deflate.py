@@ -150,7 +150,7 @@ def _answer(parameters: list[tuple[str, str | None]] | None, deflate: Deflate) -
         answer += "; server_no_context_takeover"
     if not peer_takeover:
         answer += "; client_no_context_takeover"
-    if bits < _MAX_BITS:
+    if bits < _MAX_BITS or "server_max_window_bits" in offer:  # §7.1.2.1: asked for, it has to be there
         answer += f"; server_max_window_bits={bits}"
     if peer_bits < _MAX_BITS:
         answer += f"; client_max_window_bits={peer_bits}"

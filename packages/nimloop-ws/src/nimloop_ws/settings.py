@@ -24,7 +24,7 @@ class WsLimits:
     low_water: int = 64 << 10
     """Unsent bytes at which `on_drain` is called."""
     buffer: int = 16 << 20
-    """Unsent bytes at which the peer is given up: the program did not listen to `send`."""
+    """Unsent bytes, besides those of one message, at which the peer is given up: the program did not heed `send`."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -87,6 +87,7 @@ class WebSocket:
 
     __slots__ = (
         "_advancing",
+        "_buffer_limit",
         "_close_called",
         "_close_code",
         "_close_reason",
@@ -174,6 +175,7 @@ class WebSocket:
         self._timer: Timer | None = None
         self._idle: Deadline | None = None
         self._idle_ns = 0
+        self._buffer_limit: Final = limits.buffer
         connection.high_water = limits.high_water
         connection.low_water = limits.low_water
         connection.max_buffer = limits.buffer
@@ -274,7 +276,7 @@ class WebSocket:
             if type(message) is not bytes:
                 message = bytes(memoryview(message))  # which refuses what is no buffer
         if self._deflater is not None and compress is not False:
-            payload = self._deflated(message, compress)
+            payload = self._deflated(message, compress=compress)
             if payload is not None:
                 return self.send_frame(first | RSV1, payload)
         return self.send_frame(first, message)
@@ -311,7 +313,7 @@ class WebSocket:
             return False
         return self.send_frame(FIN | opcode, payload)
 
-    def _deflated(self, message: str | bytes, compress: bool | None) -> bytes | None:
+    def _deflated(self, message: str | bytes, *, compress: bool | None) -> bytes | None:
         """Return the message compressed, or None if it should not be."""
         assert self._deflater is not None
         assert self.agreement is not None
@@ -346,6 +348,11 @@ class WebSocket:
 
     def send_encoded(self, data: bytes) -> bool:
         """Send bytes as they are, likewise."""
+        if len(data) > _JOIN_BYTES:
+            # A message may be larger than the limit, which is for those who never stop sending.
+            waiting = self.connection.write_buffer_size
+            if waiting <= self._buffer_limit:
+                self.connection.max_buffer = max(self._buffer_limit, waiting + len(data))
         try:
             if self.connection.send(data):
                 return True

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, Protocol, final
 from urllib.parse import unquote_to_bytes
 
@@ -84,11 +85,17 @@ def make_environ(req: HttpRequest, script_name: str, url_scheme: str, *, threads
     }
     headers = req.headers
     for field in headers:
-        if "_" not in field and field not in _LEFT_OUT:
+        variable = _variable(field)
+        if variable:
             # RFC 6265 §5.4: a cookie's pairs are separated by semicolons, and RFC 9110 §5.3 does not apply.
-            value = headers[field] if field != "cookie" else "; ".join(headers.get_all(field))
-            environ[f"HTTP_{field.upper().replace('-', '_')}"] = value
+            environ[variable] = headers[field] if field != "cookie" else "; ".join(headers.get_all(field))
     return environ
+
+
+@lru_cache(maxsize=512)
+def _variable(field: str) -> str:
+    """Return the name of the variable for a field; "" for one that is not passed on."""
+    return "" if "_" in field or field in _LEFT_OUT else f"HTTP_{field.upper().replace('-', '_')}"
 
 
 def regular_file(wrapper: FileWrapper) -> tuple[int, int, int] | None:

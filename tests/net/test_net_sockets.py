@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -13,8 +14,10 @@ from typing import NoReturn, Protocol
 import pytest
 
 from nimloop_net import AddressError
-from nimloop_net._sockets import UnixListener, adopt_listening, listen_tcp
+from nimloop_net._channel import address_of
+from nimloop_net._sockets import UnixListener, adopt_connected, adopt_listening, listen_tcp
 
+Pair = Callable[[], tuple[socket.socket, socket.socket]]
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 
@@ -286,6 +289,21 @@ def test_adopt(tmp_path: Path) -> None:
             adopt_listening(sock)
         sock.listen()
         adopt_listening(sock)
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, pytest.raises(AddressError, match="does not listen"):
+        adopt_listening(sock)
+
+
+def test_adopt_connected(tcp_pair: Pair, unix_pair: Pair) -> None:
+    """A connected stream is made like one that we have accepted; anything else is refused."""
+    for here, there in (tcp_pair(), unix_pair()):
+        here.setblocking(True)
+        assert adopt_connected(here) == address_of(there.getsockname())
+        assert not here.getblocking()
+    with socket.socket() as sock, pytest.raises(AddressError, match="not connected"):
+        adopt_connected(sock)
+    here, there = socket.socketpair(type=socket.SOCK_DGRAM)
+    with here, there, pytest.raises(AddressError, match="stream"):
+        adopt_connected(here)
 
 
 # Unix -----------------------------------------------------------------------------------------------------------------
@@ -387,11 +405,60 @@ def test_impossible_paths(unix: Unix, tmp_path: Path) -> None:
     with pytest.raises(AddressError, match="107"):
         unix(tmp_path / ("x" * (room + 1)))
     with pytest.raises(AddressError, match="NUL"):
-        unix("\0abstract")
+        unix("not\0abstract")
+    with pytest.raises(AddressError, match="NUL"):
+        unix("\0")  # unix(7): a name that the kernel makes up
     with pytest.raises(AddressError):
         unix("")
     assert list(tmp_path.iterdir()) == []
     unix(tmp_path / ("x" * room))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux'")
+def test_abstract_name(unix: Unix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there as long as the socket is, and nowhere among the files; a second one finds it taken."""
+    monkeypatch.chdir(tmp_path)
+    name = f"\0nimloop-test-{os.getpid()}"
+    listener = unix(name)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(name)
+    with pytest.raises(OSError, match="nimloop-test") as caught:
+        unix(name)
+    assert caught.value.errno == errno.EADDRINUSE
+    listener.close()
+    listener.close()
+    unix(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_system_without_unix_sockets(unix: Unix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so."""
+    monkeypatch.delattr(socket, "AF_UNIX")
+    with pytest.raises(AddressError, match="no Unix sockets"):
+        unix(tmp_path / "s")
+
+
+def test_two_who_take_over_at_once(unix: Unix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower of two servers that both found a dead one's path does not remove the path of the faster."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    faster: list[UnixListener] = []
+    connect = socket.socket.connect
+
+    def slowly(sock: socket.socket, address: str) -> None:
+        try:
+            connect(sock, address)
+        finally:
+            if not faster:
+                monkeypatch.setattr(socket.socket, "connect", connect)
+                faster.append(unix(path))
+
+    monkeypatch.setattr(socket.socket, "connect", slowly)
+    with pytest.raises(OSError, match="in use"):
+        unix(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        connect(client, str(path))
 
 
 def test_missing_directory(unix: Unix, tmp_path: Path, descriptors: Callable[[], set[str]]) -> None:

@@ -11,6 +11,7 @@ from nimloop_net._connection import OnDrain as OnDrain
 from nimloop_net._connection import OnEof as OnEof
 from nimloop_net._connection import OnSecure as OnSecure
 from nimloop_net._connection import OnShutdown as OnShutdown
+from nimloop_net._inherited import inherited_sockets as inherited_sockets
 from nimloop_net._server import TcpServer as TcpServer
 from nimloop_net._tlsinfo import TlsInfo as TlsInfo
 from nimloop_net.errors import AddressError as AddressError
@@ -46,4 +47,5 @@ __all__ = [
     "TlsInfo",
     "TruncatedError",
     "WriteBufferFullError",
+    "inherited_sockets",
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, final
 
-from nimloop_core import READ, Loop, Timer, Watcher
-from nimloop_net._channel import Address, address_of
+from nimloop_core import Loop, Timer
+from nimloop_net._channel import Address
 from nimloop_net._connection import (
     HANDSHAKE,
     Connection,
@@ -20,77 +19,11 @@ from nimloop_net._connection import (
     OnEof,
     OnSecure,
 )
-from nimloop_net._sockets import BACKLOG, UnixListener, adopt_listening, listen_tcp
+from nimloop_net._listener import Listener, Reserve
+from nimloop_net._sockets import BACKLOG, UnixListener, adopt_connected, adopt_listening, listen_tcp
 
 if TYPE_CHECKING:
     from ssl import SSLContext
-
-_ACCEPT_QUOTA: Final = 64  # per event, so that a burst of connections does not keep the others waiting
-_BACK_OFF: Final = 0.1  # seconds without accepting after the process ran out of descriptors or memory
-# That one connection failed before it was accepted. accept(2): try the next one; EPERM is a firewall's.
-_ONE_FAILED: Final = frozenset(
-    {
-        errno.ECONNABORTED,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.ENOPROTOOPT,
-        errno.EOPNOTSUPP,
-        errno.EPERM,
-        errno.EPROTO,
-    }
-)
-
-
-@final
-class _Listener:
-    """One listening socket on the loop."""
-
-    __slots__ = ("_on_accepted", "_sock", "_unix", "_watcher", "address", "loop")
-
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        on_accepted: Callable[[socket.socket, Address], object],
-        unix: UnixListener | None = None,
-    ) -> None:
-        self.loop = loop
-        self.address = address_of(sock.getsockname())
-        self._sock = sock
-        self._unix = unix
-        self._on_accepted = on_accepted
-        self._watcher: Watcher = loop.register(sock, READ, self._on_readable)
-
-    def _on_readable(self, _events: int) -> None:
-        for _ in range(_ACCEPT_QUOTA):
-            try:
-                sock, address = self._sock.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _ONE_FAILED:
-                    continue
-                # The listener stays readable; without a break the loop would spin on it.
-                self._watcher.modify(0)
-                self.loop.call_later(_BACK_OFF, self._resume)
-                return
-            sock.setblocking(False)
-            self._on_accepted(sock, address_of(address))
-            if not self._watcher.active:
-                return  # closed by on_accept
-
-    def _resume(self) -> None:
-        if self._watcher.active:
-            self._watcher.modify(READ)
-
-    def close(self) -> None:
-        self._watcher.unregister()
-        if self._unix is not None:
-            self._unix.close()
-        else:
-            self._sock.close()
 
 
 @final
@@ -101,6 +34,10 @@ class TcpServer:
     replace them, or close the connection. With `tls`, every connection begins with a handshake
     (`Connection.start_tls`): ``on_accept`` comes before it, so that a peer can be refused before it costs anything, and
     ``on_secure(conn)`` after it. A handshake that fails is told to ``on_close``.
+
+    Beyond `max_connections`, peers wait in the backlog, or with `refuse` are accepted and closed at once. The same when
+    the process runs out of descriptors: `refuse` keeps one in reserve to say so with; without it, accepting rests for a
+    moment. Both are logged to ``nimloop.net``.
     """
 
     def __init__(
@@ -115,7 +52,11 @@ class TcpServer:
         on_secure: OnSecure | None = None,
         tls: SSLContext | None = None,
         handshake_timeout: float = HANDSHAKE,
+        max_connections: int | None = None,
+        refuse: bool = False,
     ) -> None:
+        if max_connections is not None and max_connections < 1:
+            raise ValueError(f"a server needs room for one connection at least, not for {max_connections}")
         self.loop: Final = loop
         self.on_data = on_data
         self.on_accept = on_accept
@@ -127,7 +68,16 @@ class TcpServer:
         """The certificate and the rules of TLS; those who are connected keep the ones they got."""
         self.handshake_timeout = handshake_timeout
         """Seconds that a peer has for the TLS handshake."""
-        self._listeners: list[_Listener] = []
+        self.max_connections: Final = max_connections
+        """How many connections there may be at a time; None for any number."""
+        self.refuse: Final = refuse
+        """Whether a connection too many is accepted and closed at once; otherwise it waits in the backlog."""
+        self.refused = 0
+        """How many were."""
+        self._full = False
+        self._resting = False  # no listener accepts, because there are as many as there may be
+        self._reserve: Final = Reserve()
+        self._listeners: list[Listener] = []
         self._connections: dict[Connection, None] = {}
         self._on_done: list[Callable[[int], object]] = []
         self._grace: Timer | None = None
@@ -152,17 +102,17 @@ class TcpServer:
         (SO_REUSEPORT). A name is looked up here and now. Raises OSError, for instance EADDRINUSE.
         """
         sockets = listen_tcp(host, port, backlog=backlog, reuse_port=reuse_port)
-        listeners: list[_Listener] = []
+        listeners: list[Listener] = []
         try:
             for sock in sockets:
-                listeners.append(_Listener(self.loop, sock, self._on_accepted))  # noqa: PERF401 - kept when one fails
+                listeners.append(Listener(self, sock))  # noqa: PERF401 - kept when one fails
         except BaseException:
             for listener in listeners:
                 listener.close()
             for sock in sockets:
                 sock.close()
             raise
-        self._listeners += listeners
+        self._add(*listeners)
         names = [sock.getsockname() for sock in sockets]
         return [(str(name[0]), int(name[1])) for name in names]
 
@@ -170,26 +120,40 @@ class TcpServer:
         """Listen on a Unix socket at `path`; the path is removed again by `close`.
 
         A path left behind by a dead server is taken over; that of a living one, or anything that is not a socket,
-        raises `AddressError`.
+        raises `AddressError`. `mode` holds from the moment the path exists. A path that begins with a NUL is an
+        abstract name of Linux (unix(7)), to which permissions do not apply.
         """
         unix = UnixListener(path, mode=mode, backlog=backlog)
         try:
-            listener = _Listener(self.loop, unix.sock, self._on_accepted, unix)
+            listener = Listener(self, unix.sock, unix)
         except BaseException:
             unix.close()
             raise
-        self._listeners.append(listener)
+        self._add(listener)
 
     def adopt(self, sock: socket.socket) -> None:
-        """Take over a socket that listens already, for instance one that was inherited; else `AddressError`."""
+        """Take over a socket that listens already, for instance one of `inherited_sockets`; else `AddressError`."""
         adopt_listening(sock)
-        self._listeners.append(_Listener(self.loop, sock, self._on_accepted))
+        self._add(Listener(self, sock))
+
+    def inject(self, sock: socket.socket) -> Connection:
+        """Serve a socket that somebody else has accepted like one of our own, whatever the limit says.
+
+        Raises `AddressError` for a socket that is not connected, and leaves it open.
+        """
+        return self._on_accepted(sock, adopt_connected(sock))
+
+    def _add(self, *listeners: Listener) -> None:
+        self._listeners += listeners
+        if self.refuse:
+            self._reserve.take()
 
     def stop_listening(self) -> None:
         """Close the listening sockets; connections stay."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        self._reserve.give_up()
 
     def shutdown(self, grace: float, on_done: Callable[[int], object] | None = None) -> None:
         """Stop listening, let every connection say goodbye, abort what is left after `grace` seconds.
@@ -234,6 +198,12 @@ class TcpServer:
     def forget(self, connection: Connection) -> None:
         """Called by a connection that has ended."""
         self._connections.pop(connection, None)
+        if self._full:
+            self._full = False
+            if self._resting:
+                self._resting = False
+                for listener in self._listeners:
+                    listener.update()
         if not self._connections and self._grace is not None and not self.loop.closed:
             self.loop.call_soon(self._finished)  # `on_close` comes first
 
@@ -254,7 +224,12 @@ class TcpServer:
             except Exception as error:
                 self.loop.exception_handler(error, self)
 
-    def _on_accepted(self, sock: socket.socket, peer: Address) -> None:
+    def _rest(self) -> None:
+        self._resting = True
+        for listener in self._listeners:
+            listener.update()
+
+    def _on_accepted(self, sock: socket.socket, peer: Address) -> Connection:
         connection = Connection(
             self.loop,
             sock,
@@ -266,6 +241,7 @@ class TcpServer:
             on_eof=self.on_eof,
         )
         self._connections[connection] = None
+        self._full = self.max_connections is not None and len(self._connections) >= self.max_connections
         try:
             if self.tls is not None:
                 connection.start_tls(
@@ -277,3 +253,4 @@ class TcpServer:
             connection.abort()
             self.loop.exception_handler(error, connection)
         connection.start()
+        return connection

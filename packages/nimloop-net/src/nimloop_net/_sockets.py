@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final, final
 
+from nimloop_net._channel import Address, address_of
 from nimloop_net.errors import AddressError
 
 BACKLOG: Final = 2048
@@ -50,11 +51,25 @@ def listen_tcp(host: str | None, port: int, *, backlog: int, reuse_port: bool) -
 
 def adopt_listening(sock: socket.socket) -> None:
     """Make a listening socket that somebody else has opened like one of ours; raises `AddressError` for any other."""
-    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise AddressError(f"the socket does not listen: {sock!r}")
     sock.setblocking(False)
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         _no_delay(sock)
+
+
+def adopt_connected(sock: socket.socket) -> Address:
+    """Make a connected socket like one that we have accepted, and return its peer; raises `AddressError` for others."""
+    try:
+        peer = address_of(sock.getpeername())
+    except OSError as error:
+        raise AddressError(f"the socket is not connected: {error.strerror}") from None
+    if sock.type != socket.SOCK_STREAM:
+        raise AddressError(f"not a stream socket: {sock!r}")
+    sock.setblocking(False)
+    if sock.family in {socket.AF_INET, socket.AF_INET6}:
+        _no_delay(sock)
+    return peer
 
 
 _AddressInfo = tuple[int, int, int, tuple[str | int | bytes, ...]]
@@ -122,19 +137,26 @@ class UnixListener:
 
     __slots__ = ("_identity", "path", "sock")
 
+    path: str | None
+    _identity: tuple[int, int] | None
+
     def __init__(self, path: str, *, mode: int, backlog: int) -> None:
         """Listen on `path` with permissions `mode` from the moment it exists.
 
         The path of a socket that nobody listens on any more is taken over. Raises `AddressError` when the path is
-        too long, a living server's, or not a socket at all.
+        too long, a living server's, or not a socket at all. An abstract name has neither permissions nor a file.
         """
         if len(os.fsencode(path)) > _UNIX_PATH_BYTES:
             raise AddressError(f"a Unix socket's path has at most {_UNIX_PATH_BYTES} bytes: {path!r}")
+        if path.startswith("\0") and len(path) > 1 and sys.platform == "linux":
+            self.path = self._identity = None
+            self.sock = _listen_abstract(path, backlog)
+            return
         if not path or "\0" in path:  # unix(7): an empty name would be a random abstract one
             raise AddressError(f"a Unix socket's path is not empty and holds no NUL: {path!r}")
         self.path = os.path.abspath(path)  # to be found again after a chdir
         _remove_stale(path)
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = _unix_socket()
         try:
             self.sock.setblocking(False)
             # The mode that bind gives is 0777 less the umask; a chmod afterwards would come too late.
@@ -155,10 +177,30 @@ class UnixListener:
             return
         # In this order: a path without a listener may be taken over, and an open socket keeps its inode number from
         # being given to its successor.
-        with contextlib.suppress(OSError):
-            if self._identity == _identity(self.path):
-                Path(self.path).unlink()
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                if self._identity == _identity(self.path):
+                    Path(self.path).unlink()
         self.sock.close()
+
+
+def _unix_socket() -> socket.socket:
+    family: int = getattr(socket, "AF_UNIX", -1)  # Windows has it, but Python there has not
+    if family < 0:
+        raise AddressError("there are no Unix sockets on this system")
+    return socket.socket(family, socket.SOCK_STREAM)
+
+
+def _listen_abstract(name: str, backlog: int) -> socket.socket:
+    sock = _unix_socket()
+    try:
+        sock.setblocking(False)
+        sock.bind(os.fsencode(name))
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {name!r}: {error.strerror}") from None
+    return sock
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -174,13 +216,15 @@ def _remove_stale(path: str) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise AddressError(f"{path!r} exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with _unix_socket() as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            Path(path).unlink()
-            return
+            now = Path(path).lstat()
+            if (now.st_ino, now.st_ctime_ns) == (status.st_ino, status.st_ctime_ns):
+                Path(path).unlink()
+            return  # otherwise somebody else has just taken it over, and bind will say so
         except OSError as error:
             raise AddressError(f"{path!r} is in use or out of reach: {error.strerror}") from None
     raise AddressError(f"a server is listening on {path!r} already")

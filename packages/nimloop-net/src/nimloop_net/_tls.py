@@ -344,6 +344,10 @@ class TlsChannel:
             self._notify()
             self._answer()
         self._sock.close()
+        # No circles, by way of a traceback neither: freed as soon as nobody wants to know.
+        self._failure = self._broken = None
+        if self._watcher is not None:
+            self._connection._sock, self._connection._watcher = self._sock, self._watcher
 
     def _notify(self) -> None:
         if not self._established or self._notified or self._failure is not None:

@@ -254,7 +254,7 @@ def test_rfc_7692_examples() -> None:
 
 
 def test_a_limit_is_kept_to_the_byte() -> None:
-    """Up to the limit a message is inflated, beyond it is refused, and zlib is not asked for more than one byte more."""
+    """Up to the limit a message is inflated, beyond it is refused; zlib is asked for one byte more."""
     asked: list[int] = []
 
     class Watching:

@@ -57,6 +57,11 @@ _BY_PROGRAM: Final = 1
 _BEHIND: Final = 2
 _TURN_OVER: Final = 4
 
+# What was heard of the peer: a frame; nothing since the timer looked last; nothing, and it was sent a ping.
+_HEARD: Final = 0
+_QUIET: Final = 1
+_PINGED: Final = 2
+
 _PAUSE: Final = "nimloop-ws"  # the connection's name for all of them
 
 _WHOLE_TEXT: Final = FIN | TEXT
@@ -99,11 +104,10 @@ class WebSocket:
         "_masks",
         "_on_gone",
         "_parser",
-        "_pinged",
         "_pong_owed",
         "_progress",
-        "_quiet",
         "_sent_before",
+        "_silence",
         "_state",
         "_stream",
         "_timer",
@@ -168,9 +172,8 @@ class WebSocket:
         self._close_code = 0  # 0: not known yet
         self._close_reason = ""
         self._error: Exception | None = None
-        self._quiet = False  # nothing has come since the timer looked last
-        self._pinged = False  # the timer waits for a sign of life
-        self._progress = 0  # bytes that came since then
+        self._silence = _HEARD
+        self._progress = 0  # bytes that came since the ping
         self._sent_before = 0
         self._timer: Timer | None = None
         self._idle: Deadline | None = None
@@ -409,8 +412,7 @@ class WebSocket:
             self._advance()
 
     def _on_data(self, _connection: Connection, data: bytes) -> None:
-        self._quiet = False
-        if self._pinged:
+        if self._silence == _PINGED:
             self._progress += len(data)
         self._parser.push(data)
         if not self._held:
@@ -431,7 +433,7 @@ class WebSocket:
                     return
                 if event is None:
                     return
-                self._pinged = False
+                self._silence = _HEARD
                 left -= _EVENT_BYTES
                 try:
                     if type(event) is str or type(event) is bytes:
@@ -613,23 +615,23 @@ class WebSocket:
         assert self._timer is not None
         assert timeouts.ping is not None
         if self._held & _BY_PROGRAM:
-            self._pinged = False  # nobody would see its pong
-        elif self._pinged:
+            self._silence = _HEARD  # nobody would see its pong
+        elif self._silence == _PINGED:
             if self._progress < _PROGRESS and connection.bytes_sent - self._sent_before < _PROGRESS:
                 self._error = PongTimeoutError(f"no sign of life from the peer for {timeouts.pong} seconds")
                 connection.abort()
                 return
             self._expect_pong()
             return
-        elif self._quiet:
+        elif self._silence == _QUIET:
             self.send_frame(FIN | PING, b"")
             self._expect_pong()
             return
-        self._quiet = True
+        self._silence = _QUIET
         self._timer.reschedule(timeouts.ping)
 
     def _expect_pong(self) -> None:
-        self._pinged = True
+        self._silence = _PINGED
         self._progress = 0
         self._sent_before = self.connection.bytes_sent
         assert self._timer is not None

@@ -22,7 +22,6 @@ from nimloop_http.errors import (
     BadRequestError,
     BodyTooLargeError,
     UnknownCodingError,
-    UnknownExpectationError,
 )
 from nimloop_http.limits import Limits
 
@@ -46,6 +45,7 @@ class Head:
         "minor",
         "raw",
         "target",
+        "unknown_expectation",
         "upgrade",
     )
 
@@ -67,6 +67,8 @@ class Head:
         """Whether the client lets the connection be used again."""
         self.expect_continue = False
         """Whether the client waits for 100 Continue before it sends the body."""
+        self.unknown_expectation = ""
+        """What else the client expects of the server, which nobody can give: answer 417."""
         self.upgrade = ""
         """The protocols that the client would rather speak, as it listed them."""
         self._headers: Headers | None = None
@@ -175,7 +177,8 @@ def _connection(head: Head, options: list[str]) -> None:
 
 def _expect(head: Head, value: str) -> None:
     if value.rstrip(" \t").lower() != "100-continue":
-        raise UnknownExpectationError(f"unknown expectation: {value[:60]!r}")
+        head.unknown_expectation = value.rstrip(" \t") or "nothing"
+        return
     # RFC 9110 §10.1.1: one from an HTTP/1.0 client must be ignored.
     head.expect_continue = head.minor == 1
 

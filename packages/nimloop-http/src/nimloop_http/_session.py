@@ -15,14 +15,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from nimloop_http._framing import Head
-from nimloop_http.errors import ProtocolError, StaleResponseError, TimedOutError
+from nimloop_http._incoming import RequestBody
+from nimloop_http.errors import (
+    IncompleteMessageError,
+    ProtocolError,
+    StaleResponseError,
+    TimedOutError,
+    UnknownExpectationError,
+    UnknownMethodError,
+)
 from nimloop_http.parser import Body, End, HttpParser
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 from nimloop_net import Connection, ConnectionClosedError, OnShutdown
 
 if TYPE_CHECKING:
-    from nimloop_http._headers import Headers
+    from nimloop_http._workers import WorkerPool
     from nimloop_http.server import HttpServer
 
 _PER_TURN: Final = 64  # requests, or pieces of a body; then the other connections are served first
@@ -51,7 +59,6 @@ class HttpSession:
         "_advancing",
         "_behind",
         "_blocked",
-        "_body",
         "_clock",
         "_deadline_ns",
         "_open",
@@ -63,7 +70,6 @@ class HttpSession:
         "_stalled_at_ns",
         "_state",
         "_timer",
-        "_trailers",
         "_turn_over",
         "_upgrading",
         "_waiting_for",
@@ -75,12 +81,10 @@ class HttpSession:
         self.connection = connection
         self.date_line: Final = server.date_line
         self._server: Final = server
-        self._parser: Final = HttpParser(server.limits, methods=server.methods, empty_ends=False)
+        self._parser: Final = HttpParser(server.parser_limits, methods=None, empty_ends=False, expectations=False)
         self._state = _SERVING
         self._open: Final[list[HttpResponse]] = []  # few: a deque would begin with 760 bytes
-        self._receiving: HttpResponse | None = None  # answers the request whose body is arriving
-        self._body: bytes | bytearray = b""
-        self._trailers: Headers | None = None
+        self._receiving: RequestBody | None = None
         self._upgrading: HttpResponse | None = None  # answers a request that offered another protocol
         self._postponed: HttpRequest | None = None  # that request, until the answers before it are complete
         self._advancing = False
@@ -99,6 +103,11 @@ class HttpSession:
         connection.on_drain = self._on_drain
         connection.on_close = self._on_close
         connection.on_shutdown = self._on_shutdown
+
+    @property
+    def workers(self) -> WorkerPool:
+        """The server's threads for files."""
+        return self._server.workers
 
     # From bytes to requests -----------------------------------------------------------------------------------
 
@@ -134,17 +143,11 @@ class HttpSession:
         self._advance()
 
     def _handle_requests(self) -> None:
-        if self._blocked:
-            if self._postponed is not None and self._open[0] is self._upgrading:
-                request, self._postponed = self._postponed, None
-                self._dispatch(self._open[0], request)
-                if self._state != _SERVING:
-                    return
-            if self._receiving is None and self._has_to_wait():
-                return
-            self._blocked = False
-            self.connection.resume_reading()
+        if self._blocked and not self._unblock():
+            return
         parser = self._parser
+        server = self._server
+        methods = server.methods
         turn = _PER_TURN
         while True:
             event = parser.next_event()
@@ -156,33 +159,32 @@ class HttpSession:
                 self._waiting_for = _NOTHING  # a new message has time-outs of its own
                 if not event.keep_alive:
                     self._state = _LAST
-                if event.has_body:
-                    self._receive(response, event)
-                    continue
-                request = HttpRequest(event, b"", self.connection)
-                if event.upgrade:
-                    self._dispatch_alone(response, request)
+                if (
+                    event.has_body
+                    or event.upgrade
+                    or server.on_headers is not None
+                    or (methods is not None and event.method not in methods)
+                    or event.unknown_expectation
+                ):
+                    self._begin(response, event)
                 else:
-                    self._dispatch(response, request)
+                    self._dispatch(response, HttpRequest(event, self.connection))
             elif isinstance(event, Body):
-                if not self._body:
-                    self._body = event.data
-                else:
-                    # Joined at once: kept apart, pieces of a few bytes each would take twenty times their size.
-                    if type(self._body) is bytes:
-                        self._body = bytearray(self._body)
-                    self._body += event.data
+                self._take(event.data)
             elif isinstance(event, End):
-                self._received()
-            else:
-                self._trailers = event.headers
+                self._on_body_end()
+            elif self._receiving is not None:
+                self._receiving.trailers = event.headers
                 continue
             if self._receiving is None:
-                if self._state != _SERVING and self._postponed is None:
+                if self._state != _SERVING:
                     return
                 if (self._open or self._behind) and self._has_to_wait():
                     self._block()  # until an answer is complete, or on_drain
                     return
+            elif self._receiving.paused:
+                self._block()  # until it is resumed
+                return
             turn -= 1
             if turn == 0:
                 self._end_turn()
@@ -204,28 +206,132 @@ class HttpSession:
         self._blocked = True
         self.connection.pause_reading()
 
-    def _receive(self, response: HttpResponse, head: Head) -> None:
-        """A body follows the head."""
-        self._receiving = response
-        if head.expect_continue:
-            self.write(response, b"HTTP/1.1 100 Continue\r\n\r\n")
+    def _unblock(self) -> bool:
+        """Do what had to wait, if its time has come; tell whether to read on."""
+        body = self._receiving
+        if body is not None:
+            if body.paused:
+                return False
+            if body.ended:
+                self._complete(body)
+        elif self._postponed is not None and self._open[0] is self._upgrading:
+            request, self._postponed = self._postponed, None
+            self._dispatch(self._open[0], request)
+        if self._receiving is None and (self._state != _SERVING or self._has_to_wait()):
+            return False
+        self._blocked = False
+        self.connection.resume_reading()
+        return True
 
-    def _received(self) -> None:
-        """The body is complete."""
-        response = self._receiving
-        assert response is not None
-        head = response.head
-        assert head is not None
-        request = HttpRequest(head, bytes(self._body), self.connection, self._trailers)  # copies only a bytearray
-        self._body = b""
-        self._receiving = self._trailers = None
-        if head.upgrade:
-            self._dispatch_alone(response, request)
+    def _begin(self, response: HttpResponse, head: Head) -> None:
+        """Take in a request that is not as plain as most are: with a body, or with something to decide before."""
+        server = self._server
+        body = RequestBody(self, response, head, server.limits.body) if head.has_body else None
+        request = HttpRequest(head, self.connection, body)
+        if body is not None:
+            body.request = request
+            self._receiving = body
+        if server.access_log:
+            server.log_when_done(response)
+        try:
+            if server.methods is not None and head.method not in server.methods:
+                raise UnknownMethodError(f"the method {head.method[:30]!r} is not implemented")  # noqa: TRY301
+            if head.unknown_expectation:
+                raise UnknownExpectationError(f"unknown expectation: {head.unknown_expectation[:60]!r}")  # noqa: TRY301
+            if server.on_headers is not None:
+                server.on_headers(request, response)
+            if body is not None and not response.sent:
+                body.check_announced()
+        except ProtocolError as error:
+            self._decline(response, error)
+        except Exception as error:
+            self._failed(error, request, response)
+        if body is None:
+            if not response.sent and not response.closed:
+                self._hand_over_request(response, request)
+        elif self._receiving is body:
+            if response.sent and body.sink is None:
+                body.skip()
+            elif not body.paused:
+                self._ask_for(body)
+
+    def _ask_for(self, body: RequestBody) -> None:
+        """The body is wanted: tell a client that waits to hear it."""
+        if body.continue_due:
+            body.continue_due = False
+            if not body.response.sent:
+                self.write(body.response, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _take(self, data: bytes) -> None:
+        """A piece of the body has come."""
+        body = self._receiving
+        assert body is not None
+        try:
+            body.take(data)
+        except Exception as error:
+            self.body_failed(body, error)
+
+    def _on_body_end(self) -> None:
+        """The last byte has come; the request is complete unless its sink needs more time."""
+        body = self._receiving
+        assert body is not None
+        body.ended = True
+        try:
+            if body.sink is not None:
+                body.sink.end()
+        except Exception as error:
+            self.body_failed(body, error)
+        if self._receiving is body and not body.paused:
+            self._complete(body)
+
+    def _complete(self, body: RequestBody) -> None:
+        """The request is complete: hand it to the handler, unless it was answered or somebody else will do that."""
+        request = body.request
+        response = body.response
+        self._receiving = None
+        body.finish()
+        if request is not None and not body.taken and not response.sent and not response.closed:
+            self._hand_over_request(response, request)
+
+    def body_resumed(self, body: RequestBody) -> None:
+        """The sink of a body goes on after a pause, whose time is not the client's."""
+        if self._receiving is not body:
+            return
+        if self._waiting_for == _FOR_BODY:
+            self._deadline_ns += self._clock() - body.paused_at_ns
+        if not body.ended:
+            self._ask_for(body)
+        self._advance()
+
+    def body_failed(self, body: RequestBody, error: Exception) -> None:
+        """A body is not wanted as it is: answer what the error says. Its end is known, so the connection can go on."""
+        if self._receiving is not body:
+            return
+        if body.skipping:
+            self._cut_off(error)  # that was the end of patience
+            return
+        request = body.request
+        assert request is not None
+        body.drop_sink(error)
+        if isinstance(error, ProtocolError):
+            self._decline(body.response, error)
         else:
-            self._dispatch(response, request)
+            self._failed(error, request, body.response)
+        if self._receiving is not body:
+            return
+        if body.ended:
+            self._complete(body)
+        else:
+            body.skip()
 
-    def _dispatch_alone(self, response: HttpResponse, request: HttpRequest) -> None:
-        """The request offers another protocol: handle it when the answers before it are out, and nothing behind it."""
+    def _hand_over_request(self, response: HttpResponse, request: HttpRequest) -> None:
+        """The request is complete.
+
+        One that offers another protocol is handled when the answers before it are out, and nothing is read behind it.
+        """
+        if not request.head.upgrade:
+            self._dispatch(response, request)
+            return
         self._upgrading = response
         if self._open[0] is not response:
             self._postponed = request
@@ -235,49 +341,88 @@ class HttpSession:
             self._upgrading = None
 
     def _dispatch(self, response: HttpResponse, request: HttpRequest) -> None:
-        """The request is complete: hand it to the handler."""
         server = self._server
         if server.access_log:
             server.log_when_done(response)
         try:
             server.on_request(request, response)
         except Exception as error:
-            self.connection.loop.exception_handler(error, request)
-            if response.status_code == 101:
-                self.connection.abort()  # nobody has taken it over
-            if response.done or response.closed:
-                return
-            if response.sent:
-                self.break_off()  # the client must not take it for complete
-            else:
-                response.replace_by_error(500, close=False)
+            self._failed(error, request, response)
+
+    def _failed(self, error: Exception, request: HttpRequest, response: HttpResponse) -> None:
+        """A handler has raised: report it, and answer 500 if that is still possible."""
+        self.connection.loop.exception_handler(error, request)
+        if response.status_code == 101:
+            self.connection.abort()  # nobody has taken it over
+        if response.done or response.closed:
+            return
+        if response.sent:
+            self.break_off()  # the client must not take it for complete
+        else:
+            response.replace_by_error(500, close=False)
+
+    def _decline(self, response: HttpResponse, error: ProtocolError) -> None:
+        """Answer what the error says, and go on: the framing is intact."""
+        if response.done or response.closed:
+            return
+        if response.sent:
+            self.break_off()
+        else:
+            response.replace_by_error(error.status, str(error), close=False)
 
     def _refuse(self, error: ProtocolError) -> None:
-        """The peer broke the protocol: answer what the error says, after the answers before it, and close."""
+        """The peer broke the framing: answer what the error says, after the answers before it, and close."""
         self._state = _LAST
-        response = self._receiving
-        if response is None:
+        body = self._receiving
+        if body is None:
             response = HttpResponse(self, None)
             self._open.append(response)
-        self._receiving = None
-        self._body = b""
+        else:
+            response = body.response
+            self._abandon(error)
         self._waiting_for = _NOTHING
+        if response.done:
+            if not self._open:
+                self._end(linger=None)
+            return
+        if response.sent:
+            self.break_off()
+            return
         if self._server.access_log:
             self._server.log_when_done(response)
         response.replace_by_error(error.status, str(error), close=True)
+
+    def _cut_off(self, error: Exception) -> None:
+        """Read no more of a body that was answered already, and end with the answers that are on their way."""
+        self._state = _LAST
+        self._abandon(error)
+        if not self._open:
+            self._end(linger=None)
+
+    def _abandon(self, error: Exception) -> None:
+        """The rest of the body will never come, or will not be read."""
+        body, self._receiving = self._receiving, None
+        if body is not None:
+            body.abandon(error)
 
     def _on_eof(self, _connection: Connection) -> None:
         """The client sends no more; what it has asked for it still gets.
 
         While requests wait in the parser nothing is read, the end neither. So what is incomplete now stays so.
         """
-        if self._receiving is not None:
-            self._open.remove(self._receiving)
-            self._receiving = None
-            self._body = b""
         if self._state == _SERVING:
             self._state = _LAST
-        if self._open:
+        body = self._receiving
+        if body is not None and not body.ended:
+            response = body.response
+            self._abandon(IncompleteMessageError("the client ended its side in the middle of the body"))
+            if not response.done:
+                if response.sent:
+                    self.break_off()
+                    return
+                self._open.remove(response)
+                response.lost(from_loop=True)
+        if self._open or self._receiving is not None:
             self._set_deadline()  # no longer for the body
         else:
             self._end(linger=0)
@@ -286,6 +431,9 @@ class HttpSession:
 
     def is_final(self, response: HttpResponse) -> bool:
         """Tell whether the connection ends with this answer."""
+        body = self._receiving
+        if body is not None and body.response is response and body.is_too_much_to_skip():
+            return True
         return self._state == _LAST and self._open[-1] is response
 
     def set_last(self, response: HttpResponse) -> None:
@@ -295,9 +443,8 @@ class HttpSession:
         queue = self._open
         while queue[-1] is not response:
             later = queue.pop()
-            if later is self._receiving:
-                self._receiving = None
-                self._body = b""
+            if self._receiving is not None and later is self._receiving.response:
+                self._abandon(ConnectionAbortedError("the connection ends with an answer before this one"))
             elif later is self._upgrading:
                 self._postponed = None
             later.lost()
@@ -339,8 +486,8 @@ class HttpSession:
     def finish(self, response: HttpResponse) -> None:
         """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
         response.on_close = None  # often leads back here: a cycle
-        if response.on_done is not None:
-            self.report_done(response)
+        if response._ending is not None:
+            response.tell_end(complete=True)
         queue = self._open
         if queue[0] is not response:
             return
@@ -375,20 +522,10 @@ class HttpSession:
         if room:
             self.connection.loop.call_soon(response.drained)
 
-    def report_done(self, response: HttpResponse) -> None:
-        """Tell the one who wants to know that a response is complete."""
-        on_done, response.on_done = response.on_done, None
-        if on_done is None:
-            return
-        try:
-            on_done(response)
-        except Exception as error:
-            self.connection.loop.exception_handler(error, response)
-
     def break_off(self) -> None:
         """Cut the connection in the middle of a response, so that nobody takes it for complete."""
         self._state = _ENDED
-        self._receiving = None
+        self._abandon(ConnectionAbortedError("the connection was cut"))
         self.connection.abort()
 
     def _on_drain(self, _connection: Connection) -> None:
@@ -425,12 +562,14 @@ class HttpSession:
     def _end(self, linger: float | None) -> None:
         """Close the connection after what is queued."""
         self._state = _ENDED
+        self._abandon(ConnectionAbortedError("the connection ends with the answer that was given"))
         self._timer.cancel()
         self.connection.close_after_drain(linger)
 
-    def _on_close(self, _connection: Connection, _error: Exception | None) -> None:
+    def _on_close(self, _connection: Connection, error: Exception | None) -> None:
         self._state = _ENDED
-        self._receiving = self._postponed = self._upgrading = None
+        self._abandon(error or ConnectionResetError("the client has gone"))
+        self._postponed = self._upgrading = None
         self._timer.cancel()
         while self._open:
             self._open.pop(0).lost(from_loop=True)

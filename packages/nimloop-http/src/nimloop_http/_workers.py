@@ -35,6 +35,11 @@ class WorkerPool:
         self._idle = 0  # threads without a job, those that are only starting too
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._closed
+
     def submit(self, job: Job) -> bool:
         """Have a job run, from any thread; False when too many are waiting or the pool is closed, and it will not."""
         with self._changed:

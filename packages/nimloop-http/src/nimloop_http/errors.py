@@ -34,6 +34,7 @@ NimloopError
         ├── ContentLengthError           a stream got more or less than it had promised
         ├── StaleResponseError           the client has gone; there is nobody to answer
         ├── WsgiError                    a WSGI application broke PEP 3333
+        ├── BodyNotReadyError            the body has not arrived, or has gone elsewhere
         ├── UpgradeError                 a change of protocol that the client did not offer
         └── ParserStateError             the parser was fed after an error or after an upgrade
 """
@@ -215,6 +216,10 @@ class StaleResponseError(MisuseError):
 
 class WsgiError(MisuseError):
     """A WSGI application did what PEP 3333 does not allow; the message says what."""
+
+
+class BodyNotReadyError(MisuseError):
+    """The body of the request has not arrived yet, or was sent elsewhere; the message says which."""
 
 
 class UpgradeError(MisuseError):

@@ -54,6 +54,7 @@ from nimloop_http.errors import (
     ParserStateError,
     ProtocolError,
     TrailersTooLargeError,
+    UnknownExpectationError,
     UnknownMethodError,
 )
 from nimloop_http.limits import DEFAULT_LIMITS, Limits
@@ -117,7 +118,8 @@ class HttpParser:
     """Turns the bytes of one connection into the events of its requests.
 
     `methods` are the ones implemented; another raises `UnknownMethodError`. None lets every token pass. Without
-    `empty_ends`, a message whose head says `has_body` is false consists of that one event: no `End` follows it.
+    `empty_ends`, a message whose head says `has_body` is false consists of that one event: no `End` follows it. Without
+    `expectations`, an unknown one raises nothing and is found in ``head.unknown_expectation``.
     """
 
     def __init__(
@@ -126,9 +128,11 @@ class HttpParser:
         *,
         methods: frozenset[str] | None = STANDARD_METHODS,
         empty_ends: bool = True,
+        expectations: bool = True,
     ) -> None:
         self.limits: Final = limits
         self.methods: Final = methods
+        self._expectations: Final = expectations
         self._after_head: Final = _MESSAGE_END if empty_ends else _HEAD
         self._data: bytes | bytearray = b""
         self._position = 0  # of the first byte that has not been used
@@ -282,6 +286,8 @@ class HttpParser:
         if target[0] != "/" or method == "CONNECT":
             check_target(method, target, head)
         apply_control_fields(head, fields, self.limits)
+        if head.unknown_expectation and self._expectations:
+            raise UnknownExpectationError(f"unknown expectation: {head.unknown_expectation[:60]!r}")
         self._expect_body(head)
         return head
 

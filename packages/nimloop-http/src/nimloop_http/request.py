@@ -1,17 +1,23 @@
-"""A request, complete with its body. Everything that a handler may not look at is worked out only when it does."""
+"""A request. Everything that a handler may not look at is worked out only when it does."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 from urllib.parse import parse_qsl, unquote
 
+from nimloop_http._bodystream import BodyStream, OnBodyData, OnBodyEnd, OnBodyError
 from nimloop_http._charset import decode
 from nimloop_http._framing import Head
 from nimloop_http._headers import Headers
 from nimloop_http._upgrade import offers
 from nimloop_net import Connection
+
+if TYPE_CHECKING:
+    from nimloop_http._incoming import BodySink, RequestBody
+    from nimloop_http._spool import BodyFile
 
 
 @final
@@ -44,16 +50,13 @@ class Params(Mapping[str, str]):
 
 @final
 class HttpRequest:
-    """What the client asked for. Given to ``on_request(req, res)`` once the body has arrived."""
+    """What the client asked for. Given to ``on_headers(req, res)`` first, and to ``on_request`` with its body."""
 
-    __slots__ = ("_params", "_path", "body", "connection", "context", "head", "trailers")
+    __slots__ = ("_body", "_params", "_path", "connection", "context", "head")
 
-    def __init__(self, head: Head, body: bytes, connection: Connection, trailers: Headers | None = None) -> None:
+    def __init__(self, head: Head, connection: Connection, body: RequestBody | None = None) -> None:
         self.head: Final = head
-        self.body: Final = body
-        """The body, chunked coding undone; empty when there is none."""
-        self.trailers: Final = trailers
-        """The trailer fields of a chunked body, or None."""
+        self._body = body
         self.connection: Final = connection
         self.context: object = None
         """For the application: whatever its layers have to tell each other about this request."""
@@ -139,6 +142,30 @@ class HttpRequest:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
+    def body(self) -> bytes:
+        """The body, chunked coding undone; empty when there is none. The same wherever it was kept.
+
+        Raises `BodyNotReadyError` in ``on_headers``, and where it went to a sink or was taken as a stream; OSError when
+        it cannot be read from its file.
+        """
+        return b"" if self._body is None else self._body.read()
+
+    @property
+    def body_view(self) -> memoryview:
+        """The same as a view, for those who take it apart without copying."""
+        return memoryview(self.body)
+
+    @property
+    def trailers(self) -> Headers | None:
+        """The trailer fields of a chunked body, or None."""
+        return None if self._body is None else self._body.trailers
+
+    @property
+    def header_bytes(self) -> int:
+        """The size of the head, from the method to the empty line, in bytes."""
+        return len(self.head.text)
+
+    @property
     def keep_alive(self) -> bool:
         """Whether the client lets the connection be used again."""
         return self.head.keep_alive
@@ -161,6 +188,60 @@ class HttpRequest:
     def wants_upgrade(self, protocol: str) -> bool:
         """Tell whether the client offers to change to `protocol`: see `HttpResponse.upgrade`."""
         return offers(self.head, protocol)
+
+    # Where the body goes: in on_headers ------------------------------------------------------------------------
+
+    def limit_body(self, limit: int) -> None:
+        """Let the body of this request have up to `limit` bytes instead of ``Limits.body``; 413 beyond.
+
+        Raises ValueError for a negative number. Without a body nothing happens.
+        """
+        if limit < 0:
+            raise ValueError(f"a limit is not negative: {limit}")
+        if self._body is not None:
+            self._body.limit = limit
+
+    def receive_into(self, sink: BodySink) -> None:
+        """Have each piece of the body go to a sink as it comes; ``on_request`` follows when it has everything.
+
+        See `BodySink` for what a sink is. A request without a body calls nothing. Raises `BodyNotReadyError` anywhere
+        but in ``on_headers``, and the second time.
+        """
+        if self._body is not None:
+            self._body.choose(sink)
+
+    @property
+    def sink(self) -> BodySink | None:
+        """The sink that was chosen, or None."""
+        return None if self._body is None else self._body.sink
+
+    def stream_to_file(self, directory: str | os.PathLike[str] | None = None) -> BodyFile | None:
+        """Have the body in a private temporary file, which is removed with the request; None without a body.
+
+        In ``on_headers`` that is where it goes as it comes, and it takes no memory. Later, a body that is in memory is
+        written now. A second call returns the same file. `directory` is the system's for temporary files by default.
+        Raises OSError, and `BodyNotReadyError` for a body that went elsewhere.
+        """
+        return None if self._body is None else self._body.to_file(directory)
+
+    def body_stream(
+        self, on_data: OnBodyData, on_end: OnBodyEnd | None = None, on_error: OnBodyError | None = None
+    ) -> BodyStream:
+        """Take the body piece by piece: in ``on_headers`` as it comes, later from where it is.
+
+        In ``on_headers`` that makes the caller the one who answers: ``on_request`` is not called. The stream can be
+        paused. Nothing is called before the loop runs on. Raises `BodyNotReadyError` for a body that went elsewhere.
+        """
+        stream = BodyStream(self.connection.loop, on_data, on_end, on_error)
+        body = self._body
+        if body is None or body.complete:
+            stream.begin_with(body, self.body)
+        else:
+            body.choose(stream)
+            body.taken = True
+        return stream
+
+    # What it holds ---------------------------------------------------------------------------------------------
 
     def json(self) -> object:
         """Return the body read as JSON. Raises ValueError when it is not."""

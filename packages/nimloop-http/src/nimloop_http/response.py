@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 from nimloop_http import _encode
 from nimloop_http._encode import BODYLESS, NO_LENGTH, STATUS_LINES
 from nimloop_http._encoder import encode
+from nimloop_http._ending import Ending
 from nimloop_http._framing import Head
 from nimloop_http._stream import ResponseStream
 from nimloop_http._upgrade import encode_switch, offers
@@ -41,6 +42,7 @@ class HttpResponse:
     """
 
     __slots__ = (
+        "_ending",
         "_fields",
         "_session",
         "_state",
@@ -53,7 +55,6 @@ class HttpResponse:
         "head",
         "held",
         "on_close",
-        "on_done",
     )
 
     def __init__(self, session: HttpSession, head: Head | None) -> None:
@@ -71,8 +72,7 @@ class HttpResponse:
         """Whether the connection has ended; nothing can be sent any more."""
         self.on_close: Callable[[], object] | None = None
         """Called when the client goes away before the response is complete."""
-        self.on_done: Callable[[HttpResponse], object] | None = None
-        """Called when the response was handed over to the connection as a whole; for logs and measurements."""
+        self._ending: Ending | None = None
         self.bytes_sent = 0
         """Bytes of the body so far."""
         self.held: list[bytes | tuple[int, int, int]] | None = None  # what waits for the answers before it
@@ -94,6 +94,15 @@ class HttpResponse:
     def done(self) -> bool:
         """Whether the response is complete."""
         return self._state == DONE
+
+    @property
+    def on_done(self) -> Callable[[HttpResponse], object] | None:
+        """Called when the response was handed over to the connection as a whole; for logs and measurements."""
+        return None if self._ending is None else self._ending.on_done
+
+    @on_done.setter
+    def on_done(self, callback: Callable[[HttpResponse], object] | None) -> None:
+        self.ending.on_done = callback
 
     @property
     def connection(self) -> Connection:
@@ -258,10 +267,29 @@ class HttpResponse:
         rest = self._session.hand_over(data, on_shutdown)
         self._status = 101
         self._state = DONE
-        self._session.report_done(self)
+        self.tell_end(complete=True)
         return self._session.connection, rest
 
-    # Inside ---------------------------------------------------------------------------------------------------
+    # Inside -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ending(self) -> Ending:
+        """For whoever has to be told of the end."""
+        if self._ending is None:
+            self._ending = Ending()
+        return self._ending
+
+    def at_end(self, cleanup: Callable[[], object]) -> None:
+        """Call back when the response is complete or lost. Raises `ResponseSentError` when it is complete already."""
+        if self._state == DONE:
+            raise ResponseSentError("the request is over")
+        self.ending.cleanups.append(cleanup)
+
+    def tell_end(self, *, complete: bool) -> None:
+        """Called by the session: tell who waits for the end."""
+        if self._ending is not None:
+            self._ending.tell(self, self._session.connection.loop, complete=complete)
+            self._ending = None
 
     def hold(self, item: bytes | tuple[int, int, int]) -> None:
         """Keep bytes, or a range of a file, until the answers before this one are complete."""
@@ -304,7 +332,8 @@ class HttpResponse:
                 self._tell(self._stream.on_close, from_loop=from_loop)
                 self._stream.forget()
                 self._stream = None
-        self.on_close = self.on_done = None
+        self.on_close = None
+        self.tell_end(complete=False)
 
     def _tell(self, callback: Callable[[], object] | None, *, from_loop: bool) -> None:
         if callback is None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -15,6 +17,7 @@ from nimloop_core import Loop
 from nimloop_http._encode import DateLine
 from nimloop_http._framing import STANDARD_METHODS
 from nimloop_http._session import HttpSession
+from nimloop_http._workers import WorkerPool
 from nimloop_http.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, Limits, Timeouts
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
@@ -23,8 +26,15 @@ from nimloop_net import Address, Connection, TcpServer
 OnRequest = Callable[[HttpRequest, HttpResponse], object]
 """Called with each complete request and the response to fill in; its result is ignored."""
 
+OnHeaders = Callable[[HttpRequest, HttpResponse], object]
+"""Called with each request as soon as its head is there, before its body; its result is ignored."""
+
 # A tunnel is not a response: after CONNECT and 2xx the bytes that follow are no requests (RFC 9110 §9.3.6).
 _METHODS: Final = STANDARD_METHODS - {"CONNECT"}
+
+# Disks do not get faster with many threads; one that writes for each file that is being received may wait.
+_FILE_THREADS: Final = 4
+_FILE_JOBS: Final = 4096
 
 log: Final = logging.getLogger("nimloop.http")
 access: Final = logging.getLogger("nimloop.http.access")
@@ -34,9 +44,11 @@ access: Final = logging.getLogger("nimloop.http.access")
 class HttpServer:
     """Serves HTTP on any number of TCP addresses and Unix paths.
 
-    `on_request` may answer at once or keep the response for later. If it raises, the exception goes to the loop's
-    exception handler and the client gets 500. `methods` are the ones that reach it, others get 501; None: all. By
-    default they are the standard ones but CONNECT, which asks for a tunnel.
+    `on_headers`, if there is one, sees each request first, before a byte of its body is kept: it may answer, which
+    refuses the body, set a limit, or choose where the body goes (see `HttpRequest`). A `ProtocolError` that it raises
+    is answered with its status. `on_request` may answer at once or keep the response for later. If one of them raises,
+    the exception goes to the loop's exception handler and the client gets 500. `methods` are the ones that reach them,
+    others get 501; None: all. By default they are the standard ones but CONNECT, which asks for a tunnel.
     """
 
     def __init__(
@@ -44,6 +56,7 @@ class HttpServer:
         loop: Loop,
         on_request: OnRequest,
         *,
+        on_headers: OnHeaders | None = None,
         limits: Limits = DEFAULT_LIMITS,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         methods: frozenset[str] | None = _METHODS,
@@ -51,7 +64,10 @@ class HttpServer:
     ) -> None:
         self.loop: Final = loop
         self.on_request = on_request
+        self.on_headers = on_headers
         self.limits: Final = limits
+        # How large a body may be is decided per request, once its head is there.
+        self.parser_limits: Final = replace(limits, body=sys.maxsize)
         self.timeouts: Final = timeouts
         self.methods: Final = methods
         self.access_log = access_log
@@ -62,6 +78,7 @@ class HttpServer:
         self.idle_ns: Final = int(timeouts.idle * 1e9)
         self.write_ns: Final = int(timeouts.write * 1e9)
         self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write)
+        self._workers: WorkerPool | None = None
         self._tcp: Final = TcpServer(loop, on_accept=self._on_accept)
         self.stopping = False
         """Whether `shutdown` or `close` was called."""
@@ -98,6 +115,8 @@ class HttpServer:
         """Stop listening and cut off every connection, now. Harmless when repeated."""
         self.stopping = True
         self._tcp.close()
+        if not self.loop.closed:
+            self.loop.call_soon(self._close_workers)  # after the connections have given up their files
 
     def __enter__(self) -> Self:
         return self
@@ -107,22 +126,33 @@ class HttpServer:
     ) -> None:
         self.close()
 
+    @property
+    def workers(self) -> WorkerPool:
+        """Threads for what would block the loop, such as writing uploads to files; started when they are needed."""
+        if self._workers is None:
+            self._workers = WorkerPool("nimloop-files", _FILE_THREADS, _FILE_JOBS)
+        return self._workers
+
+    def _close_workers(self) -> None:
+        if self._workers is not None:
+            self._workers.close()
+
     # For the sessions -----------------------------------------------------------------------------------------
 
     def log_when_done(self, response: HttpResponse) -> None:
-        """Have the answer written to the access log once it is complete; without a head it refused garbage."""
-        started_ns = self.loop.clock()
+        """Have the answer written to the access log once it is complete; the time counts from the last call."""
+        ending = response.ending
+        ending.started_ns = self.loop.clock()
+        ending.log = self._write_log
 
-        def write(response: HttpResponse) -> None:
-            head = response.head
-            # Quoted, or a target could end the field and forge the rest of the line.
-            what = f"{head.method} {head.target} HTTP/1.{head.minor}".replace('"', "%22") if head is not None else "-"
-            milliseconds = (self.loop.clock() - started_ns) / 1e6
-            peer = response.connection.peer
-            client = peer[0] if isinstance(peer, tuple) else "unix"
-            access.info('%s "%s" %d %d %.1fms', client, what, response.status_code, response.bytes_sent, milliseconds)
-
-        response.on_done = write
+    def _write_log(self, response: HttpResponse, started_ns: int) -> None:
+        head = response.head
+        # Quoted, or a target could end the field and forge the rest of the line.
+        what = f"{head.method} {head.target} HTTP/1.{head.minor}".replace('"', "%22") if head is not None else "-"
+        milliseconds = (self.loop.clock() - started_ns) / 1e6
+        peer = response.connection.peer
+        client = peer[0] if isinstance(peer, tuple) else "unix"
+        access.info('%s "%s" %d %d %.1fms', client, what, response.status_code, response.bytes_sent, milliseconds)
 
     def _on_accept(self, connection: Connection) -> None:
         HttpSession(self, connection)  # the callbacks of the connection keep it

@@ -205,6 +205,7 @@ class Site:
         self,
         on_request: OnRequest,
         *,
+        on_headers: OnRequest | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         access_log: bool = False,
@@ -214,6 +215,7 @@ class Site:
         server = HttpServer(
             self.loop,
             on_request,
+            on_headers=on_headers,
             limits=limits or Limits(),
             timeouts=timeouts or Timeouts(),
             access_log=access_log,

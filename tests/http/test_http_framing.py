@@ -267,4 +267,4 @@ def test_no_value_takes_longer_than_it_is_long(name: str, filling: str) -> None:
         apply_control_fields(head, fields, LIMITS)
     except ProtocolError:
         return
-    assert name in {"Connection", "Content-Length", "Host", "Upgrade"}
+    assert name in {"Connection", "Content-Length", "Expect", "Host", "Upgrade"}

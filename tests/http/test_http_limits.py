@@ -22,6 +22,7 @@ def test_defaults_are_what_the_documentation_promises() -> None:
         "header_bytes": 8192,
         "headers": 100,
         "body": 16 * 1024 * 1024,
+        "body_rate": 8192,
         "chunk_line": 1024,
         "trailer_bytes": 8192,
         "pipeline": 32,
@@ -31,6 +32,7 @@ def test_defaults_are_what_the_documentation_promises() -> None:
         "head": 10,
         "body": 60,
         "idle": 15,
+        "answer": 300,
         "write": 30,
         "grace": 10,
     }

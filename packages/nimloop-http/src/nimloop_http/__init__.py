@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from nimloop_http._bodystream import BodyStream as BodyStream
 from nimloop_http._disposition import content_disposition as content_disposition
 from nimloop_http._form import Form as Form
 from nimloop_http._form import Part as Part
 from nimloop_http._framing import STANDARD_METHODS as STANDARD_METHODS
 from nimloop_http._framing import Head as Head
 from nimloop_http._headers import Headers as Headers
+from nimloop_http._incoming import BodySink as BodySink
+from nimloop_http._incoming import RequestBody as RequestBody
 from nimloop_http._mime import get_file_ext as get_file_ext
 from nimloop_http._ranges import ByteRange as ByteRange
 from nimloop_http._ranges import parse_range as parse_range
 from nimloop_http._ranges import parse_ranges as parse_ranges
+from nimloop_http._spool import BodyFile as BodyFile
 from nimloop_http._stream import ResponseStream as ResponseStream
 from nimloop_http.cors import CorsPolicy as CorsPolicy
 from nimloop_http.forms import FormLimits as FormLimits
@@ -29,6 +33,7 @@ from nimloop_http.request import HttpRequest as HttpRequest
 from nimloop_http.request import Params as Params
 from nimloop_http.response import HttpResponse as HttpResponse
 from nimloop_http.server import HttpServer as HttpServer
+from nimloop_http.server import OnHeaders as OnHeaders
 from nimloop_http.server import OnRequest as OnRequest
 from nimloop_http.server import serve as serve
 from nimloop_http.static import StaticFiles as StaticFiles
@@ -40,6 +45,9 @@ from nimloop_http.wsgi import WsgiBridge as WsgiBridge
 __all__ = [
     "STANDARD_METHODS",
     "Body",
+    "BodyFile",
+    "BodySink",
+    "BodyStream",
     "ByteRange",
     "CorsPolicy",
     "End",
@@ -53,10 +61,12 @@ __all__ = [
     "HttpResponse",
     "HttpServer",
     "Limits",
+    "OnHeaders",
     "OnRequest",
     "Params",
     "Part",
     "RateLimiter",
+    "RequestBody",
     "ResponseStream",
     "StaticFiles",
     "Timeouts",

@@ -505,6 +505,8 @@ class HttpSession:
             response = queue[0]
             self._release(response)
             if not response.done:
+                self._waiting_for = _NOTHING  # its time begins now
+                self._set_deadline()
                 break
         if not self._advancing:
             self._advance()
@@ -587,7 +589,7 @@ class HttpSession:
             wait_ns = server.body_ns
         elif self._open or self._blocked:
             waiting_for = _FOR_ANSWER
-            wait_ns = server.write_ns
+            wait_ns = server.answer_ns
         elif not self._parser.idle:
             waiting_for = _FOR_HEAD
             wait_ns = server.head_ns
@@ -599,24 +601,20 @@ class HttpSession:
             self._deadline_ns = self._clock() + wait_ns
 
     def _on_timer(self) -> None:
-        connection = self.connection
-        server = self._server
         now = self._clock()
-        if connection.write_buffer_size == 0:
-            self._stalled_at_ns = -1
-        elif self._stalled_at_ns < 0 or connection.bytes_sent != self._sent_before:
-            self._stalled_at_ns = now
-            self._sent_before = connection.bytes_sent
-        elif now - self._stalled_at_ns >= server.write_ns:
+        if self._is_stalled(now):
             self.break_off()  # the client takes nothing of what it asked for
             return
+        server = self._server
         left = self._deadline_ns - now
+        body = self._receiving
+        if body is not None and self._waiting_for == _FOR_BODY:
+            if body.paused:
+                left = body.paused_at_ns + server.answer_ns - now  # the time is the server's own
+            else:
+                left += int(body.received * 1e9 / server.limits.body_rate)
         if left <= 0:
-            if self._waiting_for == _FOR_BODY or (self._waiting_for == _FOR_HEAD and not self._parser.idle):
-                what = "body" if self._waiting_for == _FOR_BODY else "head"
-                self._refuse(TimedOutError(f"the {what} of the request did not arrive in time"))
-            elif not self._open and not connection.write_buffer_size:
-                self._end(linger=_FAREWELL)
+            self._on_deadline()
             left = server.write_ns
             self._deadline_ns = now + left
         if self._state != _ENDED:
@@ -624,3 +622,35 @@ class HttpSession:
             if self._stalled_at_ns >= 0:
                 left = min(left, self._stalled_at_ns + server.write_ns - now)
             self._timer.reschedule(min(left / 1e9, server.shortest))
+
+    def _is_stalled(self, now: int) -> bool:
+        """Tell whether the client has taken nothing of what is queued for too long."""
+        connection = self.connection
+        if connection.write_buffer_size == 0:
+            self._stalled_at_ns = -1
+        elif self._stalled_at_ns < 0 or connection.bytes_sent != self._sent_before:
+            self._stalled_at_ns = now
+            self._sent_before = connection.bytes_sent
+        return self._stalled_at_ns >= 0 and now - self._stalled_at_ns >= self._server.write_ns
+
+    def _on_deadline(self) -> None:
+        """What had to happen has not happened in time."""
+        body = self._receiving
+        if self._waiting_for == _FOR_BODY and body is not None:
+            if body.paused:
+                seconds = self._server.timeouts.answer
+                self.body_failed(body, TimeoutError(f"the body was not taken for {seconds:g} seconds"))
+            else:
+                self._refuse(TimedOutError("the body of the request did not arrive in time"))
+        elif self._waiting_for == _FOR_HEAD and not self._parser.idle:
+            self._refuse(TimedOutError("the head of the request did not arrive in time"))
+        elif not self._open:
+            if not self.connection.write_buffer_size:
+                self._end(linger=_FAREWELL)
+        elif not self._open[0].sent and self._waiting_for == _FOR_ANSWER:
+            response = self._open[0]
+            seconds = self._server.timeouts.answer
+            error = TimeoutError(f"{response.head!r} was not answered within {seconds:g} seconds")
+            self.connection.loop.exception_handler(error, response)
+            if not response.sent and not response.closed:
+                response.replace_by_error(503, close=False)

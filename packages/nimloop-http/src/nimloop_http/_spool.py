@@ -130,6 +130,7 @@ class SpoolWriter:
     def finish(self, on_done: Callable[[], object]) -> None:
         """Call back when everything is written and the descriptor is closed."""
         self._on_done = on_done
+        self._on_room = None
         self._close()
 
     def close(self) -> None:

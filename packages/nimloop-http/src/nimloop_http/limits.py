@@ -17,6 +17,8 @@ class Limits:
     """Number of header fields. 431."""
     body: int = 16 << 20
     """The body after chunked coding is undone. It is held in memory. 413."""
+    body_rate: int = 8192
+    """Bytes per second: the slowest that a body may come once ``Timeouts.body`` is over. 408."""
     chunk_line: int = 1024
     """A chunk's size with its extensions, which nobody uses for anything good. 400."""
     trailer_bytes: int = 8192
@@ -38,9 +40,11 @@ class Timeouts:
     head: float = 10.0
     """From the first byte of a request (or from the connection's beginning) to the end of its head. 408."""
     body: float = 60.0
-    """From the end of the head to the end of the body. 408."""
+    """From the end of the head to the end of the body, plus the time that its bytes need at ``Limits.body_rate``. 408."""
     idle: float = 15.0
     """Between requests, until the connection is closed."""
+    answer: float = 300.0
+    """From the complete request until its answer begins, and for a body that nobody takes. 503."""
     write: float = 30.0
     """Without the client taking a single byte of an answer that waits to be sent."""
     grace: float = 10.0

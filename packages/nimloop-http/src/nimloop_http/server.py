@@ -77,7 +77,8 @@ class HttpServer:
         self.body_ns: Final = int(timeouts.body * 1e9)
         self.idle_ns: Final = int(timeouts.idle * 1e9)
         self.write_ns: Final = int(timeouts.write * 1e9)
-        self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write)
+        self.answer_ns: Final = int(timeouts.answer * 1e9)
+        self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write, timeouts.answer)
         self._workers: WorkerPool | None = None
         self._tcp: Final = TcpServer(loop, on_accept=self._on_accept)
         self.stopping = False

@@ -40,7 +40,7 @@ class Timeouts:
     head: float = 10.0
     """From the first byte of a request (or from the connection's beginning) to the end of its head. 408."""
     body: float = 60.0
-    """From the end of the head to the end of the body, plus the time that its bytes need at ``Limits.body_rate``. 408."""
+    """From the end of the head to that of the body, plus the time its bytes need at ``Limits.body_rate``. 408."""
     idle: float = 15.0
     """Between requests, until the connection is closed."""
     answer: float = 300.0

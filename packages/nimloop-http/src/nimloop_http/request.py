@@ -163,7 +163,7 @@ class HttpRequest:
     @property
     def header_bytes(self) -> int:
         """The size of the head, from the method to the empty line, in bytes."""
-        return len(self.head.text)
+        return len(self.head.raw)
 
     @property
     def keep_alive(self) -> bool:

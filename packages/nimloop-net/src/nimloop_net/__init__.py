@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from nimloop_net._channel import Address as Address
+from nimloop_net._client import Connector as Connector
+from nimloop_net._client import OnConnect as OnConnect
+from nimloop_net._client import OnConnectError as OnConnectError
+from nimloop_net._client import connect as connect
+from nimloop_net._client import connect_unix as connect_unix
 from nimloop_net._connection import Connection as Connection
 from nimloop_net._connection import OnAccept as OnAccept
 from nimloop_net._connection import OnClose as OnClose
@@ -12,15 +17,26 @@ from nimloop_net._connection import OnEof as OnEof
 from nimloop_net._connection import OnSecure as OnSecure
 from nimloop_net._connection import OnShutdown as OnShutdown
 from nimloop_net._inherited import inherited_sockets as inherited_sockets
+from nimloop_net._resolve import NameSource as NameSource
+from nimloop_net._resolve import Resolution as Resolution
+from nimloop_net._resolve import Resolver as Resolver
+from nimloop_net._resolve import resolve as resolve
 from nimloop_net._server import TcpServer as TcpServer
 from nimloop_net._tlsinfo import TlsInfo as TlsInfo
 from nimloop_net.errors import AddressError as AddressError
+from nimloop_net.errors import ConnectError as ConnectError
 from nimloop_net.errors import ConnectionClosedError as ConnectionClosedError
+from nimloop_net.errors import ConnectRefusedError as ConnectRefusedError
+from nimloop_net.errors import ConnectTimeoutError as ConnectTimeoutError
 from nimloop_net.errors import FileTruncatedError as FileTruncatedError
 from nimloop_net.errors import HandshakeTimeoutError as HandshakeTimeoutError
+from nimloop_net.errors import HostNotFoundError as HostNotFoundError
 from nimloop_net.errors import IdleTimeoutError as IdleTimeoutError
 from nimloop_net.errors import LimitError as LimitError
+from nimloop_net.errors import LookupTimeoutError as LookupTimeoutError
 from nimloop_net.errors import NetError as NetError
+from nimloop_net.errors import ResolveError as ResolveError
+from nimloop_net.errors import ResolverBusyError as ResolverBusyError
 from nimloop_net.errors import StalledError as StalledError
 from nimloop_net.errors import TruncatedError as TruncatedError
 from nimloop_net.errors import WriteBufferFullError as WriteBufferFullError
@@ -28,24 +44,40 @@ from nimloop_net.errors import WriteBufferFullError as WriteBufferFullError
 __all__ = [
     "Address",
     "AddressError",
+    "ConnectError",
+    "ConnectRefusedError",
+    "ConnectTimeoutError",
     "Connection",
     "ConnectionClosedError",
+    "Connector",
     "FileTruncatedError",
     "HandshakeTimeoutError",
+    "HostNotFoundError",
     "IdleTimeoutError",
     "LimitError",
+    "LookupTimeoutError",
+    "NameSource",
     "NetError",
     "OnAccept",
     "OnClose",
+    "OnConnect",
+    "OnConnectError",
     "OnData",
     "OnDrain",
     "OnEof",
     "OnSecure",
     "OnShutdown",
+    "Resolution",
+    "ResolveError",
+    "Resolver",
+    "ResolverBusyError",
     "StalledError",
     "TcpServer",
     "TlsInfo",
     "TruncatedError",
     "WriteBufferFullError",
+    "connect",
+    "connect_unix",
     "inherited_sockets",
+    "resolve",
 ]

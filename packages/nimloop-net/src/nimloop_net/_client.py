@@ -1,0 +1,505 @@
+"""Clients: from a host or a path to a `Connection`, in bounded time, without ever keeping the loop waiting.
+
+What happens to a connector, from top to bottom; any step may be the last, by success, failure, time or `cancel`:
+
+==========  =======================================================================================================
+WAITING     for the loop's next turn, so that nobody is called back from inside `connect`
+RESOLVING   the host is a name, and looked up in another thread
+CONNECTING  one address after the other is tried, a new one when the last has failed or the delay is over (RFC 8305)
+SECURING    the first that answered stays, the others are closed; TLS shakes hands
+OVER        one of `on_connect` and `on_error` was called, or none will be
+==========  =======================================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, final
+
+from nimloop_core import WRITE, Loop, Timer, Watcher
+from nimloop_net._channel import address_of
+from nimloop_net._connection import Connection, OnClose, OnData, OnDrain, OnEof
+from nimloop_net._happy_eyeballs import ATTEMPT_DELAY, FIRST_FAMILY_COUNT, MIN_ATTEMPT_DELAY, interleave
+from nimloop_net._literals import SockAddress, check_name, literal_of, parse_literal
+from nimloop_net._resolve import SHARED, Found, NameSource, Share
+from nimloop_net.errors import AddressError, ConnectError, ConnectRefusedError, ConnectTimeoutError, NetError
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+TIMEOUT: Final = 10.0
+_RETRY: Final = 0.01  # seconds until a Unix server's full queue is tried again
+
+WAITING: Final = "waiting"
+RESOLVING: Final = "resolving"
+CONNECTING: Final = "connecting"
+SECURING: Final = "securing"
+OVER: Final = "over"
+
+# connect(2): it goes on by itself, also when a signal came in between; EWOULDBLOCK is what Windows calls it.
+_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
+
+OnConnect = Callable[[Connection], object]
+OnConnectError = Callable[[Exception], object]
+
+_Candidate = tuple[int, SockAddress | str]
+
+
+@final
+class _Attempt:
+    """One socket on its way to one address; closed, unless its connection came about."""
+
+    __slots__ = ("_address", "_connector", "_family", "_sock", "_timer", "_watcher")
+
+    def __init__(self, connector: Connector, family: int, address: SockAddress | str) -> None:
+        self._connector = connector
+        self._family = family
+        self._address = address
+        self._sock: socket.socket | None = None
+        self._watcher: Watcher | None = None
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """Begin; raises OSError when it fails right here."""
+        sock = self._sock = socket.socket(self._family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        if self._family != _UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        local = self._connector.local
+        if local is not None:
+            if local[1] == 0 and sys.platform == "linux":
+                # ip(7): the port is chosen with the connection, among all that are free for this one peer.
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+            sock.bind(local)
+        self._connect(sock)
+
+    def _connect(self, sock: socket.socket) -> None:
+        number = sock.connect_ex(self._address)
+        loop = self._connector.loop
+        if number == errno.EAGAIN and self._family == _UNIX:
+            # connect(2): the server's queue is full, and nothing will tell when there is room.
+            self._timer = loop.call_later(_RETRY, self._again)
+        elif number in _UNDER_WAY:
+            self._watcher = loop.register(sock, WRITE, self._on_events)
+            if self._connector.attempt_timeout is not None:
+                self._timer = loop.call_later(self._connector.attempt_timeout, self._expired)
+        elif number:
+            raise OSError(number, os.strerror(number))
+        else:
+            self._succeeded(sock)
+
+    def _again(self) -> None:
+        assert self._sock is not None
+        try:
+            self._connect(self._sock)
+        except OSError as error:
+            self._connector._on_failed(self, error)
+
+    def _on_events(self, _events: int) -> None:
+        sock = self._sock
+        assert sock is not None
+        try:
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            # Nobody listens on a port of this machine, and the kernel may have chosen that very port for our end: TCP
+            # then connects the socket to itself (RFC 9293 §3.5, simultaneous open).
+            if number == 0 and sock.getsockname() == sock.getpeername():
+                number = errno.ECONNREFUSED
+            if number:
+                raise OSError(number, os.strerror(number))  # noqa: TRY301 - joins those of the calls above
+        except OSError as error:
+            self._connector._on_failed(self, error)
+        else:
+            self._succeeded(sock)
+
+    def _expired(self) -> None:
+        seconds = self._connector.attempt_timeout
+        self._connector._on_failed(self, TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds} seconds"))
+
+    def _succeeded(self, sock: socket.socket) -> None:
+        self._sock = None
+        self.close()
+        self._connector._on_connected(self, sock, self._address)
+
+    def describe(self, error: OSError) -> OSError:
+        """Return the error with the address that it is about."""
+        where = self._address if isinstance(self._address, str) else literal_of(self._address)
+        return OSError(error.errno or errno.EINVAL, f"{where}: {error.strerror or error}")
+
+    def close(self) -> None:
+        """Let go of whatever it still has."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._watcher is not None:
+            self._watcher.unregister()
+            self._watcher = None
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+
+# From <linux/in.h>; socket has the name since Python 3.12.
+_BIND_ADDRESS_NO_PORT: Final = 24
+_UNIX: Final = getattr(socket, "AF_UNIX", -1)
+
+
+@final
+class Connector:
+    """A connection that is being made. Made by `connect` and `connect_unix`."""
+
+    __slots__ = (
+        "_attempts",
+        "_candidates",
+        "_connection",
+        "_errors",
+        "_goal",
+        "_on_connect",
+        "_on_error",
+        "_port",
+        "_server_hostname",
+        "_share",
+        "_slots",
+        "_stage",
+        "_stagger",
+        "_timeout",
+        "_timer",
+        "_tls",
+        "attempt_delay",
+        "attempt_timeout",
+        "first_count",
+        "local",
+        "loop",
+    )
+
+    def __init__(
+        self,
+        loop: Loop,
+        goal: str,
+        *,
+        on_connect: OnConnect,
+        on_error: OnConnectError | None,
+        slots: tuple[OnData | None, OnClose | None, OnDrain | None, OnEof | None],
+        tls: SSLContext | None,
+        server_hostname: str | None,
+        timeout: float,
+    ) -> None:
+        if not callable(on_connect):
+            raise TypeError(f"on_connect must be callable, not {on_connect!r}")
+        if tls is None and server_hostname is not None:
+            raise ValueError("a server_hostname is for TLS: give a context, too")
+        if tls is not None and tls.check_hostname and not server_hostname:
+            raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
+        self.loop: Final = loop
+        self.attempt_timeout: float | None = None
+        self.attempt_delay = ATTEMPT_DELAY
+        self.first_count = FIRST_FAMILY_COUNT
+        self.local: SockAddress | None = None
+        self._goal: Final = goal
+        self._on_connect: OnConnect | None = on_connect
+        self._on_error = on_error
+        self._slots = slots
+        self._tls: Final = tls
+        self._server_hostname: Final = server_hostname
+        self._timeout: Final = timeout
+        self._stage = WAITING
+        self._port = 0
+        self._share: Share | None = None
+        self._candidates: list[_Candidate] = []
+        self._attempts: list[_Attempt] = []
+        self._errors: list[OSError] = []
+        self._connection: Connection | None = None
+        self._stagger: Timer | None = None
+        self._timer: Timer = loop.call_later(timeout, self._expired)
+
+    @property
+    def stage(self) -> str:
+        """How far it is: ``"waiting"``, ``"resolving"``, ``"connecting"``, ``"securing"`` or ``"over"``."""
+        return self._stage
+
+    def cancel(self) -> None:
+        """Give up: nobody is called back any more, nothing stays open. Harmless when repeated, and when it is over."""
+        self._on_connect = self._on_error = None
+        self._end()
+
+    def _end(self) -> None:
+        """Let go of everything."""
+        self._stage = OVER
+        self._timer.cancel()
+        if self._share is not None:
+            self._share.cancel()
+            self._share = None
+        self._close_attempts()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.on_close = None
+            connection.abort()
+
+    def _close_attempts(self) -> None:
+        self._stop_stagger()
+        self._candidates = []
+        for attempt in self._attempts:
+            attempt.close()
+        self._attempts = []
+
+    def _stop_stagger(self) -> None:
+        if self._stagger is not None:
+            self._stagger.cancel()
+            self._stagger = None
+
+    def _fail(self, error: Exception) -> None:
+        on_error, self._on_connect, self._on_error = self._on_error, None, None
+        self._end()
+        if on_error is not None:
+            on_error(error)
+        else:
+            self.loop.exception_handler(error, self)
+
+    def _expired(self) -> None:
+        doing = {RESOLVING: "the name is still being looked up", SECURING: "TLS was not agreed on"}
+        reasons = [*[str(error.strerror) for error in self._errors], doing.get(self._stage, "no answer")]
+        text = f"cannot connect to {self._goal} within {self._timeout} seconds: {'; '.join(reasons)}"
+        self._fail(ConnectTimeoutError(errno.ETIMEDOUT, text, self._errors))
+
+    # From a name to addresses ---------------------------------------------------------------------------------
+
+    def find(self, host: str, port: int, resolver: NameSource) -> None:
+        """Find out the addresses of the host, then try them."""
+        if self._stage == OVER:
+            return
+        self._port = port
+        try:
+            literal = parse_literal(host, port)
+            if literal is None:
+                self._stage = RESOLVING
+                self._share = resolver.look_up(self.loop, check_name(host), self._on_found)
+                return
+        except AddressError as error:
+            self._fail(error)
+        else:
+            self.try_each([literal])
+
+    def _on_found(self, found: Found, error: NetError | None) -> None:
+        self._share = None
+        if error is not None:
+            self._fail(error)
+        else:
+            addresses = [address for each in found if (address := parse_literal(each, self._port)) is not None]
+            self.try_each(interleave(addresses, self.first_count))
+
+    # From addresses to a socket -------------------------------------------------------------------------------
+
+    def try_each(self, candidates: Sequence[_Candidate]) -> None:
+        """Connect to one of these, in this order."""
+        if self._stage == OVER:
+            return
+        self._stage = CONNECTING
+        local = self.local
+        if local is not None:  # which has the shape of its family
+            candidates = [each for each in candidates if len(each[1]) == len(local)]
+            if not candidates:
+                self._fail(AddressError(f"{self._goal} has no address of the family of {local[0]}"))
+                return
+        self._candidates = [*reversed(candidates)]
+        self._try_next()
+
+    def _try_next(self) -> None:
+        self._stop_stagger()
+        while self._candidates:
+            attempt = _Attempt(self, *self._candidates.pop())
+            self._attempts.append(attempt)
+            try:
+                attempt.start()
+            except OSError as error:
+                self._note(attempt, error)
+                continue
+            if self._candidates:
+                self._stagger = self.loop.call_later(self.attempt_delay, self._try_next)
+            return
+        if not self._attempts:
+            self._fail(self._summary())
+
+    def _note(self, attempt: _Attempt, error: OSError) -> None:
+        attempt.close()
+        self._attempts.remove(attempt)
+        self._errors.append(attempt.describe(error))
+
+    def _on_failed(self, attempt: _Attempt, error: OSError) -> None:
+        """Try the next one without waiting for the delay (RFC 8305 §5)."""
+        self._note(attempt, error)
+        self._try_next()
+
+    def _summary(self) -> ConnectError:
+        """Return what to report when every address has failed."""
+        errors = self._errors
+        kind = ConnectError
+        if all(isinstance(error, ConnectionRefusedError) for error in errors):
+            kind = ConnectRefusedError
+        elif all(isinstance(error, TimeoutError) for error in errors):
+            kind = ConnectTimeoutError
+        reasons = "; ".join([str(error.strerror) for error in errors])
+        return kind(errors[0].errno, f"cannot connect to {self._goal}: {reasons}", errors)
+
+    def _on_connected(self, attempt: _Attempt, sock: socket.socket, address: SockAddress | str) -> None:
+        self._attempts.remove(attempt)
+        self._close_attempts()
+        try:
+            connection = Connection(self.loop, sock, address_of(address))
+        except OSError as error:  # the kernel's limit of watches, for one
+            sock.close()
+            self._errors = [attempt.describe(error)]
+            self._fail(self._summary())
+            return
+        self._connection = connection
+        if self._tls is None:
+            self._deliver(connection)
+        else:
+            self._stage = SECURING
+            connection.on_close = self._on_insecure
+            try:
+                connection.start_tls(
+                    self._tls, server_hostname=self._server_hostname, timeout=self._timeout, on_secure=self._deliver
+                )
+            except Exception as error:  # a context that is for servers, for one
+                self._fail(error)
+                return
+        connection.start()
+
+    # From a socket to a connection ----------------------------------------------------------------------------
+
+    def _deliver(self, connection: Connection) -> None:
+        on_connect, self._on_connect, self._on_error = self._on_connect, None, None
+        self._connection = None
+        self._end()
+        connection.on_data, connection.on_close, connection.on_drain, connection.on_eof = self._slots
+        if on_connect is not None:
+            connection._guard(on_connect)
+
+    def _on_insecure(self, _connection: Connection, error: Exception | None) -> None:
+        if self._stage != OVER:
+            self._connection = None
+            self._fail(ConnectError(None, f"{self._goal} was closed in the TLS handshake") if error is None else error)
+
+    def __repr__(self) -> str:
+        return f"<Connector {self._stage} {self._goal}>"
+
+
+def connect(
+    loop: Loop,
+    host: str,
+    port: int,
+    *,
+    on_connect: OnConnect,
+    on_data: OnData | None = None,
+    on_error: OnConnectError | None = None,
+    on_close: OnClose | None = None,
+    on_drain: OnDrain | None = None,
+    on_eof: OnEof | None = None,
+    tls: SSLContext | None = None,
+    server_hostname: str | None = None,
+    timeout: float = TIMEOUT,
+    attempt_timeout: float | None = None,
+    attempt_delay: float = ATTEMPT_DELAY,
+    first_family_count: int = FIRST_FAMILY_COUNT,
+    local_address: tuple[str, int] | None = None,
+    resolver: NameSource | None = None,
+) -> Connector:
+    """Connect to a host, a name or a literal address; `Connector.cancel` gives up.
+
+    One of ``on_connect(conn)`` and ``on_error(error)`` is called, once and never from inside this call. The connection
+    has the other callbacks already and does as one of a server does; none of them is called before `on_connect`, and
+    without `on_connect` none at all.
+
+    All addresses of a name are tried, its families in turn, the next one when the last has failed or after
+    `attempt_delay` seconds; the first that answers stays (RFC 8305, Happy Eyeballs; `first_family_count` addresses of
+    the preferred family come before the first of the other). `timeout` seconds bound all of it, from the look-up to the
+    TLS handshake, `attempt_timeout` each address; the system's own patience is two minutes on Linux. `local_address` is
+    the literal address and port, 0 for any, to connect from.
+
+    With `tls`, `on_connect` follows the handshake; `server_hostname` is the name that the certificate has to be for, by
+    default the host.
+
+    `on_error` gets `AddressError`, `ResolveError` and its kinds, `ConnectError` and its kinds, what TLS finds wrong
+    (`ssl.SSLError`, `TruncatedError`), or what the kernel says of the connection meanwhile; all are OSErrors. Without
+    `on_error`, the loop's exception handler gets it. Raises ValueError for settings that cannot work, whatever the
+    network does: a server name without TLS, a delay under 10 ms (RFC 8305 §8), a local address that is none.
+    """
+    if not attempt_delay >= MIN_ATTEMPT_DELAY:
+        raise ValueError(f"a delay between attempts is at least {MIN_ATTEMPT_DELAY} seconds, not {attempt_delay}")
+    if first_family_count < 1:
+        raise ValueError(f"at least one address of the first family comes first, not {first_family_count}")
+    if tls is not None and server_hostname is None:
+        server_hostname = _name_on_certificate(host)
+    local = None
+    if local_address is not None:
+        parsed = parse_literal(*local_address)
+        if parsed is None:
+            raise AddressError(f"a local address is not a name: {local_address[0]!r}")
+        local = parsed[1]
+    connector = Connector(
+        loop,
+        f"{host} port {port}",
+        on_connect=on_connect,
+        on_error=on_error,
+        slots=(on_data, on_close, on_drain, on_eof),
+        tls=tls,
+        server_hostname=server_hostname,
+        timeout=timeout,
+    )
+    connector.local = local
+    connector.attempt_delay = attempt_delay
+    connector.attempt_timeout = attempt_timeout
+    connector.first_count = first_family_count
+    source = SHARED if resolver is None else resolver
+    loop.call_soon(lambda: connector.find(host, port, source))
+    return connector
+
+
+def connect_unix(
+    loop: Loop,
+    path: str,
+    *,
+    on_connect: OnConnect,
+    on_data: OnData | None = None,
+    on_error: OnConnectError | None = None,
+    on_close: OnClose | None = None,
+    on_drain: OnDrain | None = None,
+    on_eof: OnEof | None = None,
+    tls: SSLContext | None = None,
+    server_hostname: str | None = None,
+    timeout: float = TIMEOUT,
+) -> Connector:
+    """Connect to a Unix socket's path, or to an abstract name, which begins with a NUL (unix(7)); see `connect`.
+
+    While the server's queue is full, it is tried again until `timeout`. With `tls`, the name for the certificate has to
+    be given.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        raise AddressError("this system has no Unix sockets")
+    if not path or "\0" in path[1:]:
+        raise AddressError(f"a Unix socket's path is not empty and holds no NUL: {path!r}")
+    connector = Connector(
+        loop,
+        repr(path),
+        on_connect=on_connect,
+        on_error=on_error,
+        slots=(on_data, on_close, on_drain, on_eof),
+        tls=tls,
+        server_hostname=server_hostname,
+        timeout=timeout,
+    )
+    loop.call_soon(lambda: connector.try_each([(_UNIX, path)]))
+    return connector
+
+
+def _name_on_certificate(host: str) -> str:
+    """Return the host as certificates have it: in ASCII, without the zone of an address or the dot of the root."""
+    try:
+        return check_name(host).removesuffix(".") if ":" not in host else host.partition("%")[0]
+    except AddressError:
+        return host  # it will be refused as an address in a moment

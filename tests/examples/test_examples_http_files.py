@@ -114,6 +114,23 @@ def test_wsgi_app(start: Start) -> None:
     assert len(answers) == 1
 
 
+def test_upload(start: Start, tmp_path: Path) -> None:
+    """The page, some files of one name, what is told meanwhile, and the folder afterwards."""
+    pytest.importorskip("multipart")
+    client = start("upload.py", str(tmp_path))
+    assert "<h1>Upload</h1>" in client.get("/").text
+    content = os.urandom(3 << 20)
+    files = [("file", ("../a b.bin", content)), ("file", ("a b.bin", b"second")), ("file", (".hidden", b"third"))]
+    assert client.post("/upload", files=files).json() == ["a b.bin", "a b 2.bin", "hidden"]
+    assert (tmp_path / "a b.bin").read_bytes() == content
+    assert (tmp_path / "a b 2.bin").read_bytes() == b"second"
+    assert client.get("/files/a%20b.bin").content == content
+    assert client.post("/upload", json={}).status_code == 415
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a b 2.bin", "a b.bin", "hidden"]
+    with client.stream("GET", "/events") as events:
+        assert next(events.iter_lines()).startswith("data: [")
+
+
 def test_the_site_of_the_static_example_is_well_formed() -> None:
     """What it refers to is there, and nothing is loaded from elsewhere."""
     site = EXAMPLES / "site"

@@ -286,12 +286,14 @@ class Site:
 
 
 @contextmanager
-def in_thread(on_request: OnRequest, *, limits: Limits | None = None) -> Iterator[tuple[str, int]]:
+def in_thread(
+    on_request: OnRequest, *, on_headers: OnRequest | None = None, limits: Limits | None = None
+) -> Iterator[tuple[str, int]]:
     """Serve from a thread of its own, for clients that block; gives the address."""
     loop = Loop()
     errors: list[Exception] = []
     loop.exception_handler = lambda error, _owner: errors.append(error)
-    server = HttpServer(loop, on_request, limits=limits or Limits())
+    server = HttpServer(loop, on_request, on_headers=on_headers, limits=limits or Limits())
     (address,) = server.listen("127.0.0.1", 0)
     thread = threading.Thread(target=loop.run)
     thread.start()

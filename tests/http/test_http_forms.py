@@ -12,6 +12,7 @@ from email.parser import BytesParser
 from email.policy import HTTP
 from itertools import pairwise
 from pathlib import Path
+from typing import final
 
 import pytest
 from hypothesis import example, given, settings
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from nimloop_core import Loop
 from nimloop_http import Form, FormLimits, parse_form
+from nimloop_http._workers import WorkerPool
 from nimloop_http.errors import (
     FieldsTooLargeError,
     FieldTooLargeError,
@@ -66,8 +68,8 @@ def read(body: bytes, *cuts: int, limits: FormLimits | None = None, kind: str = 
     reader = FormReader(kind, limits=limits or FormLimits())
     places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
     for begin, end in pairwise(places):
-        assert reader.write(body[begin:end])
-    assert reader.end()
+        reader.write(body[begin:end])
+    reader.end()
     return seen(reader.form)
 
 
@@ -390,6 +392,12 @@ def test_at_each_limit() -> None:
     assert len(read(body, *range(len(body)), limits=limits)) == 3
 
 
+def feed(reader: FormReader, body: bytes) -> None:
+    """Write pieces of 1000 bytes."""
+    for at in range(0, len(body), 1000):
+        reader.write(body[at : at + 1000])
+
+
 @pytest.mark.parametrize(
     "bomb",
     [
@@ -406,7 +414,7 @@ def test_multipart_bombs(bomb: bytes) -> None:
     """They are refused before they have cost more than a limit's worth of memory."""
     reader = FormReader(TYPE)
     with pytest.raises(ProtocolError):
-        [reader.write(bomb[at : at + 1000]) for at in range(0, len(bomb), 1000)]
+        feed(reader, bomb)
     assert len(reader.form.parts) <= 1000
 
 
@@ -418,7 +426,7 @@ def test_bytes_that_nearly_are_a_boundary_cost_no_more_than_others(filler: bytes
     began = time.process_time()
     for at in range(0, len(body), 4096):
         reader.write(body[at : at + 4096])
-    assert reader.end()
+    reader.end()
     assert reader.form["a"].size == 200_000 // len(filler) * len(filler)
     assert time.process_time() - began < 5.0  # 0.01 s; the square would take minutes
 
@@ -469,24 +477,63 @@ def test_urlencoded_limits() -> None:
 LARGE = bytes(range(251)) * 20_000
 
 
-def spooled(loop: Loop, folder: Path, *contents: bytes, memory: int = 1000) -> FormReader:
+@final
+class StubFlow:
+    """A body that flows into a form without a server."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.workers = WorkerPool("test-forms", 2, 10)
+        self.paused = False
+        self.errors: list[Exception] = []
+        self.cleanups: list[Callable[[], object]] = []
+
+    def pause(self) -> None:
+        """Note it."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Note it."""
+        self.paused = False
+
+    def fail(self, error: Exception) -> None:
+        """Note it."""
+        self.errors.append(error)
+        self.paused = False
+
+    def at_end(self, callback: Callable[[], object]) -> None:
+        """Note it."""
+        self.cleanups.append(callback)
+
+    def wait(self) -> None:
+        """Wait until it goes on; raises what it was ended with."""
+        until(self.loop, lambda: not self.paused)
+        if self.errors:
+            raise self.errors[0]
+
+    def end(self) -> None:
+        """The request is over."""
+        for callback in self.cleanups:
+            callback()
+        self.workers.close()
+
+
+def spooled(loop: Loop, folder: Path, *contents: bytes, memory: int = 1000) -> tuple[FormReader, StubFlow]:
     """Read a form with files from pieces of 64 KiB, as fast as the disk takes them."""
-    drained = []
-    reader = FormReader(TYPE, loop=loop, directory=folder, limits=FormLimits(memory=memory))
-    reader.on_drain = lambda: drained.append(1)
+    flow = StubFlow(loop)
+    reader = FormReader(TYPE, directory=folder, limits=FormLimits(memory=memory))
+    reader.begin(flow)
     body = multipart(*[file(str(number), "f", content) for number, content in enumerate(contents)])
     try:
         for at in range(0, len(body), 65536):
-            if not reader.write(body[at : at + 65536]):
-                until(loop, lambda: drained)
-                drained.clear()
-        while not reader.end():
-            until(loop, lambda: drained)
-            drained.clear()
+            reader.write(body[at : at + 65536])
+            flow.wait()
+        reader.end()
+        flow.wait()
     except BaseException:
-        reader.close()
+        flow.end()
         raise
-    return reader
+    return reader, flow
 
 
 def until(loop: Loop, holds: Callable[[], object]) -> None:
@@ -503,34 +550,34 @@ def test_large_files_are_in_one_private_file_without_a_name(
     """H1, H19: nobody can find it, nobody else could open it, and it is gone with the form."""
     with Loop() as loop:
         before = descriptors()
-        reader = spooled(loop, tmp_path, b"small", LARGE, b"", LARGE[::-1])
+        reader, flow = spooled(loop, tmp_path, b"small", LARGE, b"", LARGE[::-1])
         new = descriptors() - before
         assert len(new) == 1
         assert list(tmp_path.iterdir()) == []
         number = int(new.pop().split()[0])
         assert stat.S_IMODE(os.fstat(number).st_mode) == 0o600
         assert [part.data for part in reader.form.parts] == [b"small", LARGE, b"", LARGE[::-1]]
-        reader.form.close()
-        assert descriptors() == before
+        flow.end()
+        until(loop, lambda: descriptors() == before)
         with pytest.raises(ValueError):
             _ = reader.form["1"].data
-        reader.close()
+        reader.form.close()
 
 
 def test_small_files_stay_in_memory(tmp_path: Path, descriptors: Callable[[], set[str]]) -> None:
     """As long as all of them together fit."""
     with Loop() as loop:
         before = descriptors()
-        reader = spooled(loop, tmp_path, b"x" * 400, b"y" * 600)
+        reader, flow = spooled(loop, tmp_path, b"x" * 400, b"y" * 600)
         assert descriptors() == before
         assert [part.size for part in reader.form.parts] == [400, 600]
-        reader.close()
+        flow.end()
 
 
 def test_reading_a_file(tmp_path: Path) -> None:
     """Each `open` has a position of its own; what follows in the file is not seen."""
     with Loop() as loop:
-        reader = spooled(loop, tmp_path, LARGE, b"next")
+        reader, flow = spooled(loop, tmp_path, LARGE, b"next")
         part = reader.form["0"]
         with part.open() as one, part.open() as other:
             assert one.read(10) == LARGE[:10]
@@ -545,7 +592,7 @@ def test_reading_a_file(tmp_path: Path) -> None:
         with reader.form["1"].open() as one:
             assert one.read() == b"next"
         late = part.open()
-        reader.close()
+        flow.end()
         with pytest.raises(ValueError):
             late.read(1)
         late.close()
@@ -556,7 +603,7 @@ def test_saving_a_file(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     target = tmp_path / "target"
     with Loop() as loop:
-        reader = spooled(loop, tmp_path / "spool", b"before", LARGE)
+        reader, flow = spooled(loop, tmp_path / "spool", b"before", LARGE)
         target.write_bytes(b"old")
         reader.form["1"].save(target)
         assert target.read_bytes() == LARGE
@@ -568,7 +615,7 @@ def test_saving_a_file(tmp_path: Path) -> None:
             reader.form["0"].save(tmp_path / "nowhere" / "target")
         with pytest.raises(OSError):
             reader.form["0"].save(tmp_path)
-        reader.close()
+        flow.end()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spool", "target"]
 
 
@@ -578,10 +625,10 @@ def test_saving_a_file_in_a_thread(tmp_path: Path, descriptors: Callable[[], set
     told: list[OSError | None] = []
     with Loop() as loop:
         before = descriptors()
-        reader = spooled(loop, tmp_path / "spool", LARGE)
+        reader, flow = spooled(loop, tmp_path / "spool", LARGE)
         reader.form["0"].save(tmp_path / "target", on_done=told.append)
         reader.form["0"].save(tmp_path / "nowhere" / "target", on_done=told.append)
-        reader.close()
+        flow.end()
         until(loop, lambda: len(told) == 2)
         assert sorted(type(each).__name__ for each in told) == ["FileNotFoundError", "NoneType"]
         assert (tmp_path / "target").read_bytes() == LARGE
@@ -597,10 +644,10 @@ def test_without_files_that_have_no_name(tmp_path: Path, monkeypatch: pytest.Mon
     """Where the system or the file system cannot, the name is taken away at once."""
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     with Loop() as loop:
-        reader = spooled(loop, tmp_path, LARGE)
+        reader, flow = spooled(loop, tmp_path, LARGE)
         assert list(tmp_path.iterdir()) == []
         assert reader.form["0"].data == LARGE
-        reader.close()
+        flow.end()
 
 
 def test_no_place_for_a_file(tmp_path: Path) -> None:
@@ -612,7 +659,7 @@ def test_no_place_for_a_file(tmp_path: Path) -> None:
 def test_a_disk_that_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, descriptors: Callable[[], set[str]]
 ) -> None:
-    """The thread's error comes out in the loop, at the next piece or at the end."""
+    """The thread's error ends the request, in the middle or at the end."""
 
     def full(_descriptor: int, _data: object) -> int:
         raise OSError(28, "No space left on device")
@@ -641,53 +688,57 @@ def test_a_disk_that_is_slow(
 
     with Loop() as loop:
         before = descriptors()
-        reader = FormReader(TYPE, loop=loop, directory=tmp_path, limits=FormLimits(memory=1000))
+        flow = StubFlow(loop)
+        reader = FormReader(TYPE, directory=tmp_path, limits=FormLimits(memory=1000))
+        reader.begin(flow)
         reader.write(multipart(file("a", "f", LARGE))[:1000])
         monkeypatch.setattr(os, "write", slow)
         piece = bytes(65536)
         taken = 0
-        while reader.write(piece):
+        while not flow.paused:
+            reader.write(piece)
             taken += 1
             loop.run_once(0)
         assert 10 < taken < 40
-        drained: list[int] = []
-        reader.on_drain = lambda: drained.append(1)
         go_on.set()
-        until(loop, lambda: drained)
-        assert reader.write(piece)
+        until(loop, lambda: not flow.paused)
         go_on.clear()
         reader.write(bytes(1 << 19))
-        reader.close()
+        reader.abort(ConnectionResetError())
+        flow.end()
         go_on.set()
         until(loop, lambda: descriptors() == before)
 
 
-def test_a_loop_that_ends_while_a_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The descriptor is closed by whoever is the last to use it."""
-    go_on = threading.Event()
-    began = threading.Event()
+def test_nothing_is_complete_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that catches up after the end of the body has made room, and has not yet written the last bytes."""
+    step = threading.Semaphore(0)
     real = os.write
 
     def slow(descriptor: int, data: bytes) -> int:
-        began.set()
-        assert go_on.wait(PATIENCE)
-        return real(descriptor, data)
+        assert step.acquire(timeout=PATIENCE)
+        return real(descriptor, data[: 1 << 20])
 
     with Loop() as loop:
-        reader = FormReader(TYPE, loop=loop, directory=tmp_path, limits=FormLimits(memory=1000))
+        flow = StubFlow(loop)
+        reader = FormReader(TYPE, directory=tmp_path, limits=FormLimits(memory=1000))
+        reader.begin(flow)
         monkeypatch.setattr(os, "write", slow)
         reader.write(multipart(file("a", "f", LARGE)))
-        assert began.wait(PATIENCE)
-        reader.close()
-    file_object = reader._spool._file
-    assert file_object is not None
-    go_on.set()
-    deadline = time.monotonic() + PATIENCE
-    while not file_object.closed:
-        assert time.monotonic() < deadline
+        reader.end()
+        for _ in range(4):
+            step.release()
+            for _ in range(20):
+                loop.run_once(0.001)
+            assert flow.paused
+        for _ in range(4):
+            step.release()
+        until(loop, lambda: not flow.paused)
+        assert reader.form["a"].data == LARGE
+        flow.end()
 
 
-def test_watching_and_refusing(tmp_path: Path) -> None:
+def test_watching_and_refusing() -> None:
     """A part may be refused when it begins; progress is told after each piece."""
     told: list[int] = []
 
@@ -695,17 +746,16 @@ def test_watching_and_refusing(tmp_path: Path) -> None:
         if "exe" in repr(part):
             raise FormError("no programs, please")
 
-    with Loop() as loop:
-        reader = FormReader(TYPE, loop=loop, on_part=on_part, on_progress=lambda reader: told.append(reader.received))
-        body = multipart(file("a", "f.txt", b"x"))
-        for byte in body:
-            reader.write(bytes((byte,)))
-        assert reader.end()
-        assert told == list(range(1, len(body) + 1))
-        reader = FormReader(TYPE, loop=loop, on_part=on_part)
-        with pytest.raises(FormError, match="programs"):
-            reader.write(multipart(file("a", "f.exe", b"x")))
-        assert reader.form.parts == []
+    reader = FormReader(TYPE, on_part=on_part, on_progress=lambda reader: told.append(reader.received))
+    body = multipart(file("a", "f.txt", b"x"))
+    for byte in body:
+        reader.write(bytes((byte,)))
+    reader.end()
+    assert told == list(range(1, len(body) + 1))
+    reader = FormReader(TYPE, on_part=on_part)
+    with pytest.raises(FormError, match="programs"):
+        reader.write(multipart(file("a", "f.exe", b"x")))
+    assert reader.form.parts == []
 
 
 def test_the_package_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

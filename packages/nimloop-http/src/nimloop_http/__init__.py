@@ -19,6 +19,7 @@ from nimloop_http._spool import BodyFile as BodyFile
 from nimloop_http._stream import ResponseStream as ResponseStream
 from nimloop_http.cors import CorsPolicy as CorsPolicy
 from nimloop_http.forms import FormLimits as FormLimits
+from nimloop_http.forms import FormReader as FormReader
 from nimloop_http.forms import parse_form as parse_form
 from nimloop_http.limits import Limits as Limits
 from nimloop_http.limits import Timeouts as Timeouts
@@ -54,6 +55,7 @@ __all__ = [
     "Event",
     "Form",
     "FormLimits",
+    "FormReader",
     "Head",
     "Headers",
     "HttpParser",

@@ -7,9 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Final, cast, final
 
-from nimloop_core import NimloopError
 from nimloop_http._charset import decode
-from nimloop_http._formspool import Spool, SpoolReader, copy_to, run_in_thread
+from nimloop_http._formspool import FormSpool, SpoolReader, copy_to, save_in_thread
 from nimloop_http._headers import Headers
 from nimloop_http._multipart import PartHead
 
@@ -20,7 +19,7 @@ class Part:
 
     __slots__ = ("_data", "_head", "_spool", "_start", "content_type", "filename", "name", "size")
 
-    def __init__(self, name: str, data: bytes, head: PartHead | None = None, spool: Spool | None = None) -> None:
+    def __init__(self, name: str, data: bytes, head: PartHead | None = None, spool: FormSpool | None = None) -> None:
         """Made by a form: a field with its `data`, or a file in a `spool`."""
         self.name: Final = name
         """The field's name in the form."""
@@ -80,31 +79,18 @@ class Part:
             raise ValueError("on_done needs a loop: this form was read without one")
         content = bytes(self._data) if spool is None else spool.content(self._start, self.size)
         name, start, size = os.fspath(path), self._start, self.size
-        if on_done is None:
+        if on_done is None or loop is None:
             copy_to(name, content, start, size, mode)
-            return
-
-        def copy() -> None:
-            problem: OSError | None = None
-            try:
-                copy_to(name, content, start, size, mode)
-            except OSError as error:
-                problem = error
-            assert loop is not None
-            try:
-                loop.call_soon_threadsafe(lambda: on_done(problem))
-            except NimloopError:
-                pass  # the loop has ended; there is nobody to tell
-
-        run_in_thread(copy)
-
-    def add(self, data: bytes) -> None:
-        """Called by the form while it arrives."""
-        self.size += len(data)
-        if self._spool is None:
-            self._data.extend(data)
         else:
-            self._spool.append(data)
+            save_in_thread(loop, lambda: copy_to(name, content, start, size, mode), on_done)
+
+    def add(self, data: bytes) -> bool:
+        """Called while the form arrives; False when the disk is behind."""
+        self.size += len(data)
+        if self._spool is not None:
+            return self._spool.append(data)
+        self._data.extend(data)
+        return True
 
     def __repr__(self) -> str:
         kind = "field" if self.filename is None else f"file {self.filename!r}"
@@ -115,13 +101,13 @@ class Part:
 class Form(Mapping[str, Part]):
     """Fields and files by name: ``form["title"].text``, ``form["photo"].save(path)``. Several may have one name."""
 
-    __slots__ = ("_index", "_spool", "parts")
+    __slots__ = ("_index", "parts", "spool")
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: FormSpool) -> None:
         self.parts: Final[list[Part]] = []
         """All of them, in order."""
         self._index: Final[dict[str, list[Part]]] = {}
-        self._spool: Final = spool
+        self.spool: Final = spool
 
     def __getitem__(self, name: str) -> Part:
         """Return the first part of a name."""
@@ -149,7 +135,7 @@ class Form(Mapping[str, Part]):
 
     def close(self) -> None:
         """Let go of the files. Done for you at the end of the request; harmless when repeated."""
-        self._spool.close()
+        self.spool.close()
 
     def __repr__(self) -> str:
         return f"Form({self.parts!r})"

@@ -1,16 +1,13 @@
-"""What an upload holds: in memory while it is small, in one temporary file of the request's own when it is not.
+"""What a form holds: in memory while it is small, in one temporary file of the request's own when it is not.
 
 The file has no name: `O_TMPFILE` where there is such a thing (open(2)), else it is unlinked as soon as it is made. So
-nobody else can open it, and it is gone with its descriptor, even if the process is killed. All parts of a request
-share it, one after the other, because a request may have many parts and a process has not that many descriptors.
-
-A write to a disk may block, so it is done by a thread, one write of a spool at a time, while the loop collects the
-next. Too much collected means that the disk is slower than the network: then `behind` says that nothing more should
-be read for now.
+nobody else can open it, and it is gone with its descriptor, even if the process is killed. All parts of a form share
+it, one after the other, because a form may have many parts and a process has not that many descriptors.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -20,149 +17,116 @@ from collections.abc import Callable
 from typing import Final, final
 
 from nimloop_core import Loop, NimloopError
+from nimloop_http._spool import SpoolWriter, write_all
 from nimloop_http._workers import WorkerPool
 
-_HIGH_BYTES: Final = 1 << 20  # collected, beyond which the sender has to wait
-_WRITE_BYTES: Final = 1 << 18  # collected, from which on a thread is asked to write
+_WRITE_BYTES: Final = 1 << 16  # collected, from which on they are handed to a thread
 _COPY_BYTES: Final = 1 << 20
 
-# For all loops of the process: they share the disk too. Two, so that one slow disk does not stop what goes to another.
-# Each spool has one write waiting at most, so the queue is no longer than there are connections.
-_pool: Final = WorkerPool("files", threads=2, waiting=1 << 20)
-
-
-def run_in_thread(job: Callable[[], object]) -> None:
-    """Have something done that may block."""
-    _pool.submit(job)
+# Saving goes on when the request is over, and perhaps its server: so these threads are nobody's but the process's.
+_savers: Final = WorkerPool("nimloop-save", threads=2, waiting=1024)
 
 
 @final
-class Spool:
+class FormSpool:
     """Bytes that are appended first and read later. Used in the loop's thread only."""
 
     __slots__ = (
-        "_busy",
-        "_closed",
         "_collected",
         "_directory",
         "_file",
         "_memory",
         "_most",
-        "error",
+        "_writer",
+        "closed",
         "loop",
-        "on_ready",
+        "make_writer",
         "size",
     )
 
-    def __init__(self, loop: Loop | None, memory: int | None, directory: str | None = None) -> None:
-        """Keep up to `memory` bytes in memory, all of them for None; without a loop there is no file."""
-        self.loop: Final = loop
-        self._most: Final = memory if loop is not None else None
+    def __init__(self, memory: int | None, directory: str | None = None) -> None:
+        """Keep up to `memory` bytes in memory, all of them for None."""
+        self._most: Final = memory
         self._directory: Final = directory
         self._memory = bytearray()
         self._file: io.FileIO | None = None
-        self._collected = bytearray()  # for the file
-        self._busy = False  # a thread is writing
-        self._closed = False
+        self._writer: SpoolWriter | None = None
+        self._collected = bytearray()  # for the writer
+        self.make_writer: Callable[[int], SpoolWriter] | None = None
+        """Given a descriptor, makes what writes to it. Without one everything stays in memory."""
+        self.loop: Loop | None = None
+        self.closed = False
+        """Whether the content is gone."""
         self.size = 0
         """Bytes appended so far."""
-        self.error: OSError | None = None
-        """What went wrong with the file; nothing more is written."""
-        self.on_ready: Callable[[], object] | None = None
-        """Called when there is room again after `behind`, and when everything is written after `flush`."""
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether there is no file."""
-        return self._file is None
-
-    @property
-    def closed(self) -> bool:
-        """Whether the content is gone."""
-        return self._closed
-
-    def append(self, data: bytes) -> None:
-        """Add bytes. Raises OSError when there can be no file, or it could not be written."""
-        if self.error is not None:
-            raise self.error
+    def append(self, data: bytes) -> bool:
+        """Add bytes; False when the disk is behind. Raises OSError when there can be no file."""
         self.size += len(data)
-        if self._file is None:
-            if self._most is None or self.size <= self._most:
+        if self._writer is None:
+            if self._most is None or self.size <= self._most or self.make_writer is None:
                 self._memory += data
-                return
+                return True
             self._file = temporary_file(self._directory)
-            self._collected = self._memory
-            self._memory = bytearray()
+            self._writer = self.make_writer(os.dup(self._file.fileno()))
+            self._collected, self._memory = self._memory, bytearray()
         self._collected += data
-        if not self._busy and len(self._collected) >= _WRITE_BYTES:
-            self._write()
+        return len(self._collected) < _WRITE_BYTES or self._hand_over(self._writer)
 
-    @property
-    def behind(self) -> bool:
-        """Whether the disk is behind; `on_ready` follows."""
-        return self._busy and len(self._collected) >= _HIGH_BYTES
-
-    def flush(self) -> bool:
-        """Have everything written; False when that is going on, and `on_ready` follows."""
-        if self._collected and not self._busy and self.error is None:
-            self._write()
-        return not self._busy
+    def finish(self, on_done: Callable[[], object]) -> bool:
+        """Everything was appended; False when it has to be written first, and `on_done` follows."""
+        if self._writer is None:
+            return True
+        self._hand_over(self._writer)
+        self._writer.finish(on_done)
+        return False
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return up to so many bytes from an offset; everything has to be written. Raises ValueError once closed."""
-        if self._closed:
-            raise ValueError("the upload is gone: it lives as long as its request")
+        """Return up to so many bytes from an offset. Raises ValueError once closed."""
+        if self.closed:
+            raise ValueError("the form is gone: it lives as long as its request")
         if self._file is None:
             return bytes(self._memory[offset : offset + count])
         return read_at(self._file.fileno(), offset, count)
 
-    def close(self) -> None:
-        """Let go of everything, a write that is going on included. Harmless when repeated."""
-        self._closed = True
-        self.on_ready = None
-        self._memory = self._collected = bytearray()
-        if self._file is not None and not self._busy:
-            self._file.close()
-
     def content(self, offset: int, count: int) -> bytes | io.FileIO:
         """Return a part for another thread, which has to close what it gets: the bytes, or a file to read them from."""
-        if self._file is None:
+        if self._file is None or self.closed:
             return self.read(offset, count)
-        if self._closed:
-            raise ValueError("the upload is gone: it lives as long as its request")
         return os.fdopen(os.dup(self._file.fileno()), "rb", buffering=0)
 
-    def _write(self) -> None:
-        assert self._file is not None
-        data, self._collected = self._collected, bytearray()
-        self._busy = True
-        file, loop = self._file, self.loop
-        assert loop is not None
-
-        def write() -> None:
-            error: OSError | None = None
-            try:
-                write_all(file.fileno(), data)
-            except OSError as failure:
-                error = failure
-            try:
-                loop.call_soon_threadsafe(lambda: self._written(error))
-            except NimloopError:  # the loop has ended meanwhile, and with it the request
-                file.close()
-
-        run_in_thread(write)
-
-    def _written(self, error: OSError | None) -> None:
-        self._busy = False
-        self.error = error
-        if self._closed:
-            assert self._file is not None
+    def close(self) -> None:
+        """Let go of everything; what is not yet written is not written. Harmless when repeated."""
+        self.closed = True
+        self._memory = self._collected = bytearray()
+        self.make_writer = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        if self._file is not None:
             self._file.close()
-            return
-        if self._collected and error is None:
-            self._write()
-        if self.on_ready is not None and not self.behind:
-            self.on_ready()
+
+    def _hand_over(self, writer: SpoolWriter) -> bool:
+        data, self._collected = self._collected, bytearray()
+        return writer.write(bytes(data))
+
+
+def save_in_thread(loop: Loop, job: Callable[[], object], on_done: Callable[[OSError | None], object]) -> None:
+    """Have a thread do something that may block, and the loop be told how it went."""
+
+    def run() -> None:
+        problem: OSError | None = None
+        try:
+            job()
+        except OSError as error:
+            problem = error
+        try:
+            loop.call_soon_threadsafe(lambda: on_done(problem))
+        except NimloopError:
+            pass  # the loop has ended; there is nobody to tell
+
+    if not _savers.submit(run):
+        loop.call_soon(lambda: on_done(OSError(errno.EAGAIN, "too many files are being saved")))
 
 
 def temporary_file(directory: str | None) -> io.FileIO:
@@ -182,13 +146,6 @@ def temporary_file(directory: str | None) -> io.FileIO:
     return os.fdopen(descriptor, "r+b", buffering=0)
 
 
-def write_all(descriptor: int, data: bytes | bytearray) -> None:
-    """Write all of it, however many calls that takes (write(2) may do less than it was asked for)."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
 def read_at(descriptor: int, offset: int, count: int) -> bytes:
     """Read from a position, whatever the descriptor's own is."""
     if sys.platform != "win32":
@@ -206,7 +163,7 @@ _seek: Final = threading.Lock()
 class SpoolReader(io.RawIOBase):
     """A part of a spool as a file of its own, with a position of its own."""
 
-    def __init__(self, spool: Spool, start: int, count: int) -> None:
+    def __init__(self, spool: FormSpool, start: int, count: int) -> None:
         super().__init__()
         self._spool: Final = spool
         self._start: Final = start

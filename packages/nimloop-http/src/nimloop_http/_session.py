@@ -346,6 +346,8 @@ class HttpSession:
             server.log_when_done(response)
         try:
             server.on_request(request, response)
+        except ProtocolError as error:
+            self._decline(response, error)
         except Exception as error:
             self._failed(error, request, response)
 

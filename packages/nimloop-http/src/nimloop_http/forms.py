@@ -11,13 +11,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
-from typing import Final, final
+from typing import Final, Protocol, final
 from urllib.parse import unquote_to_bytes
 
 from nimloop_core import Loop
 from nimloop_http._form import Form, Part
-from nimloop_http._formspool import Spool
+from nimloop_http._formspool import FormSpool
 from nimloop_http._multipart import MultipartReader, PartHead, boundary_of
+from nimloop_http._spool import SpoolWriter
+from nimloop_http._workers import WorkerPool
 from nimloop_http.errors import (
     FieldsTooLargeError,
     FieldTooLargeError,
@@ -61,25 +63,49 @@ class FormLimits:
 DEFAULT_FORM_LIMITS: Final = FormLimits()
 
 
+class Flow(Protocol):
+    """What a `FormReader` needs of the body that flows into it: see `nimloop_http.RequestBody`."""
+
+    @property
+    def loop(self) -> Loop:
+        """The loop that everything runs in."""
+
+    @property
+    def workers(self) -> WorkerPool:
+        """Threads for what would block the loop."""
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`."""
+
+    def resume(self) -> None:
+        """Go on."""
+
+    def fail(self, error: Exception) -> None:
+        """End the request as if the sink had raised."""
+
+    def at_end(self, callback: Callable[[], object]) -> None:
+        """Call back when the request is over."""
+
+
 @final
 class FormReader:
-    """Takes a form in pieces: `write` each, then `end`. The form is the same however it is cut.
+    """Takes multipart/form-data piece by piece: a `BodySink`. The form is the same however it is cut.
 
-    Files beyond ``limits.memory`` go to a temporary file in `directory`, written by a thread; `write` returns False
-    when the disk is behind, and `on_drain` follows. Without a loop, or with `in_memory`, there is no such file.
-    ``on_part(part)`` is called when a part begins, and may refuse it by raising a `ProtocolError`;
-    ``on_progress(reader)`` after each piece.
+    Made by `HttpRequest.receive_form`. Files beyond ``limits.memory`` go to a temporary file in `directory`, which is
+    written by a thread and gone when the request is over. ``on_part(part)`` is called when a part begins, and may
+    refuse it by raising a `ProtocolError`; ``on_progress(reader)`` after each piece.
     """
 
     __slots__ = (
+        "_ended",
         "_fields",
         "_files",
+        "_flow",
         "_limits",
         "_part",
         "_reader",
         "_spool",
         "form",
-        "on_drain",
         "on_part",
         "on_progress",
         "received",
@@ -90,7 +116,6 @@ class FormReader:
         content_type: str,
         *,
         limits: FormLimits = DEFAULT_FORM_LIMITS,
-        loop: Loop | None = None,
         in_memory: bool = False,
         directory: str | os.PathLike[str] | None = None,
         on_part: Callable[[Part], object] | None = None,
@@ -100,62 +125,68 @@ class FormReader:
         boundary = boundary_of(content_type)
         self._reader: Final = MultipartReader(boundary, headers=limits.headers, header_bytes=limits.header_bytes)
         folder = None if directory is None else os.fspath(directory)
-        self._spool: Final = Spool(loop, None if in_memory else limits.memory, folder)
+        self._spool: Final = FormSpool(None if in_memory else limits.memory, folder)
         self._limits: Final = limits
+        self._flow: Flow | None = None
         self._part: Part | None = None
         self._files = 0
         self._fields = 0
+        self._ended = False
         self.form: Final = Form(self._spool)
-        """What has arrived so far; all of it after `end`."""
+        """What has arrived so far."""
         self.received = 0
         """Bytes of the body so far."""
         self.on_part = on_part
         self.on_progress = on_progress
-        self.on_drain: Callable[[], object] | None = None
 
-    def write(self, data: bytes) -> bool:
-        """Take a piece of the body; False when no more should come before `on_drain`.
+    def begin(self, flow: Flow) -> None:
+        """Write to a file when the time comes, and let go of it with the request."""
+        self._flow = flow
+        flow.at_end(self.close)
+        self._spool.loop = flow.loop
+        self._spool.make_writer = lambda fd: SpoolWriter(
+            flow.loop, flow.workers, fd, on_room=self._on_room, on_error=flow.fail
+        )
 
-        Raises `FormError`, a `LimitError`, what `on_part` raises, or OSError when the temporary file fails; the form
-        is of no use then.
+    def write(self, data: bytes) -> None:
+        """Take a piece of the body.
+
+        Raises `FormError`, a `LimitError`, what `on_part` raises, or OSError when there can be no temporary file; the
+        form is of no use then.
         """
         self.received += len(data)
+        room = True
         for event in self._reader.feed(data):
             if event is None:
                 self._part = None
             elif isinstance(event, PartHead):
                 self._begin(event)
             else:
-                self._go_on(event)
+                room = self._go_on(event) and room
         if self.on_progress is not None:
             self.on_progress(self)
-        if not self._spool.behind:
-            return True
-        self._spool.on_ready = self._on_ready
-        return False
+        if not room and self._flow is not None:
+            self._flow.pause()
 
-    def end(self) -> bool:
-        """The body is complete; False when not all of it is written yet, and `on_drain` follows: then ask again.
-
-        Raises `FormError` when the last boundary has not come, and OSError when the temporary file failed.
-        """
+    def end(self) -> None:
+        """The body is complete. Raises `FormError` when the last boundary has not come."""
         self._reader.end()
-        if not self._spool.flush():
-            self._spool.on_ready = self._on_ready
-            return False
-        if self._spool.error is not None:
-            raise self._spool.error
-        return True
+        self._ended = True
+        if self._flow is not None and not self._spool.finish(self._flow.resume):
+            self._flow.pause()
+
+    def abort(self, error: Exception) -> None:
+        """The rest will never come: let go of everything."""
+        del error
+        self.close()
 
     def close(self) -> None:
         """Let go of everything that has arrived. Harmless when repeated."""
-        self.on_drain = None
         self._spool.close()
 
-    def _on_ready(self) -> None:
-        self._spool.on_ready = None
-        if self.on_drain is not None:
-            self.on_drain()
+    def _on_room(self) -> None:
+        if self._flow is not None and not self._ended:  # then it is `finish` that is waited for
+            self._flow.resume()
 
     def _begin(self, head: PartHead) -> None:
         limits = self._limits
@@ -176,13 +207,13 @@ class FormReader:
             self.on_part(part)
         self.form.add(part)
 
-    def _go_on(self, data: bytes) -> None:
+    def _go_on(self, data: bytes) -> bool:
         part = self._part
         assert part is not None
         self._check(part, len(data))
         if not part.is_file:
             self._fields += len(data)
-        part.add(data)
+        return part.add(data)
 
     def _check(self, part: Part, count: int) -> None:
         """Raise a `LimitError` when there is no room for so many more bytes."""
@@ -208,7 +239,8 @@ def parse_form(
         return _parse_urlencoded(body, limits)
     if not content_type.lower().lstrip(" \t").startswith("multipart/form-data"):
         raise NotAFormError(f"neither multipart/form-data nor {URLENCODED}: {content_type[:100]!r}")
-    reader = FormReader(content_type, limits=limits, loop=loop, in_memory=True)
+    reader = FormReader(content_type, limits=limits, in_memory=True)
+    reader.form.spool.loop = loop
     reader.write(body)
     reader.end()
     return reader.form
@@ -216,7 +248,7 @@ def parse_form(
 
 def _parse_urlencoded(body: bytes, limits: FormLimits) -> Form:
     """Read application/x-www-form-urlencoded (URL Standard, "urlencoded parsing")."""
-    form = Form(Spool(None, 0))
+    form = Form(FormSpool(None))
     if body.count(b"&") >= limits.parts:
         raise TooManyPartsError(f"the form has more than {limits.parts} parts")
     if len(body) > limits.fields:

@@ -13,11 +13,16 @@ from nimloop_http._charset import decode
 from nimloop_http._framing import Head
 from nimloop_http._headers import Headers
 from nimloop_http._upgrade import offers
+from nimloop_http.errors import NotAFormError
 from nimloop_net import Connection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nimloop_http._form import Form, Part
     from nimloop_http._incoming import BodySink, RequestBody
     from nimloop_http._spool import BodyFile
+    from nimloop_http.forms import FormLimits, FormReader
 
 
 @final
@@ -52,11 +57,12 @@ class Params(Mapping[str, str]):
 class HttpRequest:
     """What the client asked for. Given to ``on_headers(req, res)`` first, and to ``on_request`` with its body."""
 
-    __slots__ = ("_body", "_params", "_path", "connection", "context", "head")
+    __slots__ = ("_body", "_form", "_params", "_path", "connection", "context", "head")
 
     def __init__(self, head: Head, connection: Connection, body: RequestBody | None = None) -> None:
         self.head: Final = head
         self._body = body
+        self._form: Form | None = None
         self.connection: Final = connection
         self.context: object = None
         """For the application: whatever its layers have to tell each other about this request."""
@@ -223,6 +229,60 @@ class HttpRequest:
         Raises OSError, and `BodyNotReadyError` for a body that went elsewhere.
         """
         return None if self._body is None else self._body.to_file(directory)
+
+    def receive_form(
+        self,
+        *,
+        limits: FormLimits | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        on_part: Callable[[Part], object] | None = None,
+        on_progress: Callable[[FormReader], object] | None = None,
+    ) -> FormReader | None:
+        """Have multipart/form-data taken apart as it comes, files on disk, for `form` to find; in ``on_headers``.
+
+        Returns the reader, or None for the other kind of form, which stays in memory, and without a body. See
+        `FormReader` for the settings. Raises `NotAFormError` (415) for anything else, `FormError` (400) for one without
+        a boundary, and `BodyNotReadyError` anywhere but in ``on_headers``. Remember `limit_body`.
+        """
+        from nimloop_http.forms import DEFAULT_FORM_LIMITS, URLENCODED, FormReader
+
+        if self._body is None or self.content_type == URLENCODED:
+            return None
+        reader = FormReader(
+            self.headers.get("content-type", ""),
+            limits=limits or DEFAULT_FORM_LIMITS,
+            directory=directory,
+            on_part=on_part,
+            on_progress=on_progress,
+        )
+        self.receive_into(reader)
+        return reader
+
+    def form(self, *, limits: FormLimits | None = None) -> Form:
+        """Return the form that the body is: multipart/form-data or application/x-www-form-urlencoded.
+
+        Wherever it was kept: in memory, or by `receive_form`, which has limits of its own. It lives as long as the
+        request. Raises `NotAFormError` (415), `FormError` (400) or a `LimitError` (413, 431), each of which answers the
+        request if nobody catches it; and `BodyNotReadyError` in ``on_headers``.
+        """
+        from nimloop_http.forms import DEFAULT_FORM_LIMITS, FormReader, parse_form
+
+        if self._form is None:
+            sink = self.sink
+            if isinstance(sink, FormReader) and self._body is not None and self._body.complete:
+                self._form = sink.form
+            else:
+                kind = self.headers.get("content-type", "")
+                self._form = parse_form(
+                    kind, self.body, limits=limits or DEFAULT_FORM_LIMITS, loop=self.connection.loop
+                )
+        return self._form
+
+    def multipart(self, *, limits: FormLimits | None = None) -> Form:
+        """Return the same as `form`, and raise `NotAFormError` (415) for anything but multipart/form-data."""
+        if self.content_type != "multipart/form-data":
+            raise NotAFormError(f"the body is {self.content_type or 'of no type'}, not multipart/form-data")
+        return self.form(limits=limits)
 
     def body_stream(
         self, on_data: OnBodyData, on_end: OnBodyEnd | None = None, on_error: OnBodyError | None = None

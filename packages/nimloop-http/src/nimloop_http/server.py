@@ -164,6 +164,7 @@ def serve(
     host: str | None = "127.0.0.1",
     port: int = 8000,
     *,
+    on_headers: OnHeaders | None = None,
     uds: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
@@ -177,7 +178,9 @@ def serve(
     the number of connections that had to be cut off. Raises OSError when it cannot listen. Main thread only.
     """
     with Loop(backend) as loop:
-        server = HttpServer(loop, on_request, limits=limits, timeouts=timeouts, access_log=access_log)
+        server = HttpServer(
+            loop, on_request, on_headers=on_headers, limits=limits, timeouts=timeouts, access_log=access_log
+        )
         with server:
             if uds is not None:
                 server.listen_unix(uds)

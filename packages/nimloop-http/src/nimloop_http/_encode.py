@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from time import time
 from typing import Final, final
 
 from nimloop_http._grammar import FIELD_VALUE, TOKEN
@@ -76,7 +76,7 @@ class DateLine:
 
     def get(self) -> str:
         """Return the field for this second, as a line."""
-        now = time.time()
+        now = time()
         if not self._begin <= now < self._end:  # clocks may be put back, too
             self._begin = float(int(now))
             self._end = self._begin + 1.0

@@ -134,6 +134,10 @@ class HttpParser:
         self.methods: Final = methods
         self._expectations: Final = expectations
         self._after_head: Final = _MESSAGE_END if empty_ends else _HEAD
+        self._most_line: Final = limits.request_line
+        self._most_bytes: Final = limits.header_bytes
+        self._most_fields: Final = limits.headers
+        self._most_body: Final = limits.body
         self._data: bytes | bytearray = b""
         self._position = 0  # of the first byte that has not been used
         self._searched = 0  # bytes before this one hold no end of what is being read
@@ -231,12 +235,12 @@ class HttpParser:
         data = self._data
         start = self._position
         if self._searched <= start:  # else it was not complete before, and scanning from its beginning may cost much
-            limits = self.limits
-            scan = scan_head(data, start, limits.request_line, limits.header_bytes, limits.headers)
+            scan = scan_head(data, start, self._most_line, self._most_bytes, self._most_fields)
             if scan is not None:
                 end, method, target, host, length, flags = scan
-                if (self.methods is None or method in self.methods) and length <= limits.body:
-                    head = Head(bytes(data[start:end]), method, target, 1)
+                if (self.methods is None or method in self.methods) and length <= self._most_body:
+                    raw = data[start:end]
+                    head = Head(raw if type(raw) is bytes else bytes(raw), method, target, 1)
                     head.host = host
                     self._position = self._searched = end
                     self._blank_line = False

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pytest
 
-from nimloop_core import READ, Loop, LoopRunningError, WrongThreadError
+from nimloop_core import READ, WRITE, Deadline, Loop, LoopRunningError, WrongThreadError
 from nimloop_core.testing import FakeBackend, FakeClock
 
 
@@ -119,6 +119,51 @@ def test_the_thread_that_runs_the_loop_may_call(name: str, careful: Loop) -> Non
 def test_a_loop_that_does_not_run_may_be_prepared_by_any_thread(name: str, careful: Loop) -> None:
     """Nobody is in its way; only signals belong to the main thread."""
     elsewhere(lambda: CALLS[name](careful, ignore))
+
+
+def handles(loop: Loop) -> dict[str, Callable[[], object]]:
+    """Everything that can be done with what a loop gives out."""
+    timer, paused = loop.call_later(1, ignore), loop.call_later(1, ignore)
+    paused.pause()
+    watcher = loop.register(7, READ, ignore)
+    idle = loop.add_idle(ignore)
+    deadline = Deadline(loop, ignore)
+    return {
+        "reschedule": lambda: timer.reschedule(2),
+        "pause": timer.pause,
+        "resume": paused.resume,
+        "cancel": timer.cancel,
+        "modify": lambda: watcher.modify(READ | WRITE),
+        "unregister": watcher.unregister,
+        "idle": idle.cancel,
+        "set": lambda: deadline.set(1),
+        "clear": deadline.clear,
+        "end": deadline.cancel,
+    }
+
+
+def test_a_handle_is_refused_to_another_thread_while_the_loop_runs(careful: Loop, fake: FakeBackend) -> None:
+    """What a loop gives out belongs to its thread, as the loop does."""
+    actions = handles(careful)
+
+    def look() -> None:
+        before = careful.stats, dict(fake.interest)
+        for action in actions.values():
+            with pytest.raises(WrongThreadError):
+                elsewhere(action)
+        assert (careful.stats, dict(fake.interest)) == before
+
+    inside(careful, look)
+    for action in actions.values():
+        action()
+    assert careful.stats.watchers == 0
+
+
+def test_a_handle_of_a_loop_that_does_not_run_is_anybodys(careful: Loop) -> None:
+    """As the loop is then."""
+    careful.run_once(0)
+    for action in handles(careful).values():
+        elsewhere(action)
 
 
 def test_the_thread_is_the_one_that_runs_the_loop_now(careful: Loop) -> None:

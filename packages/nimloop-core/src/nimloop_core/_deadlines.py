@@ -51,6 +51,8 @@ class Deadline:
         if self._callback is None:
             raise TimerCancelledError("the deadline was cancelled; make a new one")
         wheel = self._wheel
+        if wheel.guard is not None:
+            wheel.guard.check()
         deadline_ns = wheel.clock() + delay_ns
         timer = self._timer
         if timer is None or not timer.active:
@@ -65,10 +67,14 @@ class Deadline:
 
     def clear(self) -> None:
         """Do not call back until `set` is called again."""
+        if self._wheel.guard is not None:
+            self._wheel.guard.check()
         self._deadline_ns = NEVER_NS
 
     def cancel(self) -> None:
         """Never call back again, and release the callback. Harmless when repeated."""
+        if self._wheel.guard is not None:
+            self._wheel.guard.check()
         self._deadline_ns = NEVER_NS
         self._callback = None
         if self._timer is not None:

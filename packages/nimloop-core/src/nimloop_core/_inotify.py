@@ -76,6 +76,11 @@ def available() -> bool:
     return hasattr(ctypes.CDLL(None), "inotify_init1")
 
 
+# <sys/inotify.h>: IN_NONBLOCK and IN_CLOEXEC are O_NONBLOCK and O_CLOEXEC, which differ between processors, and which
+# systems without inotify may lack.
+_FLAGS: Final[int] = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
 @final
 class Inotify:
     """One inotify descriptor. Raises OSError as the kernel does, and says which limit was reached."""
@@ -87,8 +92,7 @@ class Inotify:
         self._add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
         self._rm_watch = libc.inotify_rm_watch
         self._rm_watch.argtypes = (ctypes.c_int, ctypes.c_int)
-        # <sys/inotify.h>: IN_NONBLOCK and IN_CLOEXEC are O_NONBLOCK and O_CLOEXEC, which differ between processors.
-        fd = int(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+        fd = int(libc.inotify_init1(_FLAGS))
         if fd < 0:
             raise _error("no more inotify instances: see fs.inotify.max_user_instances and ulimit -n", errno.EMFILE)
         # A file object warns when it is forgotten open.

@@ -26,12 +26,13 @@ from typing import Final, Self, final
 
 from nimloop_core import backends
 from nimloop_core._buffers import BufferPool
+from nimloop_core._guard import ThreadGuard
 from nimloop_core._signals import SignalHandler, SignalHub
 from nimloop_core._stats import LoopStats, MeasuredCallback, Monitor
 from nimloop_core._timers import MAX_SECONDS, Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
-from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError, WrongThreadError
+from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
 
 _log: Final = logging.getLogger("nimloop.core")
 
@@ -63,14 +64,17 @@ class _Reporter:
 class IdleHandler:
     """A callback for iterations without events. Made by `Loop.add_idle`."""
 
-    __slots__ = ("_handlers", "callback")
+    __slots__ = ("_guard", "_handlers", "callback")
 
-    def __init__(self, handlers: dict[IdleHandler, None], callback: Callback) -> None:
+    def __init__(self, handlers: dict[IdleHandler, None], callback: Callback, guard: ThreadGuard | None) -> None:
         self._handlers = handlers
+        self._guard = guard
         self.callback = callback
 
     def cancel(self) -> None:
         """Call it no more. Harmless when repeated."""
+        if self._guard is not None:
+            self._guard.check()
         self._handlers.pop(self, None)
 
 
@@ -96,7 +100,8 @@ class Loop:
         The environment variable ``NIMLOOP_BACKEND`` names the default. Raises `BackendUnavailableError`.
 
         With `debug` (by default, in Python's development mode and with ``NIMLOOP_DEBUG=1``) calls from the wrong
-        thread raise `WrongThreadError`, and the warning about a loop that nobody closed says where it was made.
+        thread, to the loop or to a handle that it gave out, raise `WrongThreadError`, and the warning about a loop that
+        nobody closed says where it was made.
         With `slow_callback`, every callback is measured, and one that takes that many seconds is logged; 0.1 is the
         default with `debug`, and without it nothing is measured. Raises `DelayError`.
         """
@@ -113,10 +118,11 @@ class Loop:
         # a fresh 64 KiB object per read would cost more than the copy.
         self.read_buffer: Final = memoryview(self.buffers.acquire())
         """A buffer for everybody, whose content is gone when the callback returns."""
-        self._wheel: Final = TimerWheel(clock)
+        self._guard: Final = ThreadGuard() if debug else None
+        self._wheel: Final = TimerWheel(clock, self._guard)
         self._reporter: Final = _Reporter()
         self._report: Final[ExceptionHandler] = self._reporter.report
-        self._watchers: Final = WatcherTable(self._backend, self._report)
+        self._watchers: Final = WatcherTable(self._backend, self._report, self._guard)
         self._signals: Final = SignalHub(self._watchers, self._report)
         self._deferred: Final[deque[Callback]] = deque()
         self._idle: Final[dict[IdleHandler, None]] = {}
@@ -132,7 +138,6 @@ class Loop:
         self._monitor: Final = None if slow_callback_ns is None else Monitor(clock, slow_callback_ns)
         # Whether calls have to take the slow way in: nothing but this is looked at in the ordinary case.
         self._guarded = debug or self._monitor is not None
-        self._owner = 0  # that runs it
         self._made = _callers() if debug else None
         self._iterations = 0
         self._events = 0
@@ -265,7 +270,7 @@ class Loop:
 
         It does not keep the loop from waiting: with nothing else to do, an iteration lasts until the next timer.
         """
-        handler = IdleHandler(self._idle, self._admit(callback))
+        handler = IdleHandler(self._idle, self._admit(callback), self._guard)
         self._idle[handler] = None
         return handler
 
@@ -301,7 +306,7 @@ class Loop:
                 if self._stopping:
                     return
         finally:
-            self._stopping = self._running = False
+            self._leave()
 
     def run_once(self, timeout: float | None = None) -> None:
         """Run one iteration, waiting at most `timeout` seconds for something to happen (None: no limit)."""
@@ -310,7 +315,7 @@ class Loop:
         try:
             self._iterate(timeout_ns)
         finally:
-            self._stopping = self._running = False
+            self._leave()
 
     def stop(self) -> None:
         """Make `run` return at the end of its iteration, or the next `run` after its first one. Any thread."""
@@ -378,8 +383,14 @@ class Loop:
             raise _closed()
         if self._running:
             raise LoopRunningError("the loop is running already; a callback cannot run it again")
-        self._owner = threading.get_ident()
+        if self._guard is not None:
+            self._guard.owner = threading.get_ident()
         self._running = True
+
+    def _leave(self) -> None:
+        self._stopping = self._running = False
+        if self._guard is not None:
+            self._guard.owner = 0
 
     def _admit(self, callback: Callback) -> Callback:
         """Let a callback in by the slow way: check the call, and wrap the callback if it is to be measured."""
@@ -389,8 +400,8 @@ class Loop:
     def _check(self) -> None:
         if self._closed:
             raise _closed()
-        if self._debug and self._running and threading.get_ident() != self._owner:
-            raise WrongThreadError("the loop runs in another thread: use call_soon_threadsafe")
+        if self._guard is not None:
+            self._guard.check()
 
     def _measured(self, callback: Callback) -> Callback:
         if not callable(callback):
@@ -404,7 +415,7 @@ class Loop:
         try:
             self._iterate(timeout_ns, hosted=True)
         finally:
-            self._stopping = self._running = False
+            self._leave()
 
     def _iterate(self, timeout_ns: int, *, hosted: bool = False) -> None:
         wheel = self._wheel

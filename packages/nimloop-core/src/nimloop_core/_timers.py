@@ -32,6 +32,7 @@ from math import ceil
 from operator import attrgetter
 from typing import Final, final
 
+from nimloop_core._guard import ThreadGuard
 from nimloop_core.abc import Callback, Clock, ExceptionHandler
 from nimloop_core.errors import DelayError, LoopClosedError, TimerCancelledError
 
@@ -100,14 +101,17 @@ class Timer:
 
     def cancel(self) -> None:
         """Make sure the timer never fires (again), and release its callback at once; harmless when repeated."""
+        wheel = self._wheel
+        if wheel.guard is not None:
+            wheel.guard.check()
         # What _leave does, without the call: nearly every timer ends here.
         slot = self._slot
         if slot is not None:
             del slot[self]
             self._slot = None
-            self._wheel.pending -= 1
+            wheel.pending -= 1
         elif self._state == _DUE:
-            self._wheel.pending -= 1
+            wheel.pending -= 1
         self._state = _CANCELLED
         self._callback = None
 
@@ -123,6 +127,8 @@ class Timer:
         wheel = self._wheel
         if wheel.closed:
             raise LoopClosedError("the loop of this timer is closed")
+        if wheel.guard is not None:
+            wheel.guard.check()
         self._leave()
         wheel.arm(self, wheel.clock() + delay_ns)
 
@@ -134,6 +140,8 @@ class Timer:
     def pause(self) -> None:
         """Stop the clock of this timer; `resume` goes on with what was left. No effect unless active."""
         if self._state <= _DUE:
+            if self._wheel.guard is not None:
+                self._wheel.guard.check()
             self._leave()
             self._state = _PAUSED
             self._deadline_ns = max(0, self._deadline_ns - self._wheel.clock())
@@ -147,6 +155,8 @@ class Timer:
             wheel = self._wheel
             if wheel.closed:
                 raise LoopClosedError("the loop of this timer is closed")
+            if wheel.guard is not None:
+                wheel.guard.check()
             wheel.arm(self, wheel.clock() + self._deadline_ns)
 
     def _leave(self) -> None:
@@ -174,10 +184,23 @@ class TimerWheel:
     due, and `NEVER_NS` when there is none.
     """
 
-    __slots__ = ("_base_ns", "_before_ns", "_bits", "_due", "_slots", "_tick", "clock", "closed", "next_ns", "pending")
+    __slots__ = (
+        "_base_ns",
+        "_before_ns",
+        "_bits",
+        "_due",
+        "_slots",
+        "_tick",
+        "clock",
+        "closed",
+        "guard",
+        "next_ns",
+        "pending",
+    )
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, guard: ThreadGuard | None = None) -> None:
         self.clock = clock
+        self.guard: Final = guard
         self.closed = False
         self.pending = 0
         self.next_ns = NEVER_NS

@@ -37,6 +37,7 @@ NAMES: Final = ino.IN_CREATE | ino.IN_DELETE | ino.IN_MOVED_FROM | ino.IN_MOVED_
 _COMMON: Final = ino.IN_MODIFY | ino.IN_ATTRIB | NAMES | ino.IN_EXCL_UNLINK | ino.IN_ONLYDIR
 _ROOT_MASK: Final = _COMMON | ino.IN_DELETE_SELF | ino.IN_MOVE_SELF
 _OPEN_MASK: Final = _COMMON | ino.IN_MASK_ADD
+_NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _OPEN_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 # A folder that has gone or changed since it was named: the record of that is on its way. And one that we may not read.
@@ -177,7 +178,7 @@ class Folders:
         except OSError:
             return False
         try:
-            fd = os.open(name, _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=above)
+            fd = os.open(name, _OPEN_FLAGS | _NO_FOLLOW, dir_fd=above)
         except OSError as error:
             return error.errno in _PASSED
         finally:
@@ -224,7 +225,7 @@ class Folders:
             else:
                 above = self._open(folder.parent)
                 try:
-                    fd = os.open(folder.name, _OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=above)
+                    fd = os.open(folder.name, _OPEN_FLAGS | _NO_FOLLOW, dir_fd=above)
                 finally:
                     os.close(above)
             try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol, final
 
+from nimloop_core._guard import ThreadGuard
 from nimloop_core.abc import EventCallback, ExceptionHandler
 from nimloop_core.errors import AlreadyRegisteredError, NotRegisteredError
 
@@ -92,10 +93,11 @@ def _forgotten(_events: int) -> None:
 class WatcherTable:
     """All watchers of one loop, by descriptor, and the backend that knows about them."""
 
-    __slots__ = ("_backend", "generation", "on_error", "retired", "slots")
+    __slots__ = ("_backend", "generation", "guard", "on_error", "retired", "slots")
 
-    def __init__(self, backend: Backend, on_error: ExceptionHandler) -> None:
+    def __init__(self, backend: Backend, on_error: ExceptionHandler, guard: ThreadGuard | None = None) -> None:
         self._backend = backend
+        self.guard: Final = guard
         self.on_error: Final = on_error
         self.generation = 0
         self.slots: list[Watcher | None] = [None] * 64
@@ -143,6 +145,8 @@ class WatcherTable:
     def modify(self, watcher: Watcher, events: int) -> None:
         """Change what a live watcher waits for."""
         _check_events(events)
+        if self.guard is not None:
+            self.guard.check()
         if self.find(watcher.fd) is not watcher:
             raise NotRegisteredError(f"{watcher!r} was unregistered before")
         if events == watcher.events:
@@ -171,6 +175,8 @@ class WatcherTable:
 
     def unregister(self, watcher: Watcher) -> None:
         """Take a watcher out of the table and retire it."""
+        if self.guard is not None:
+            self.guard.check()
         if self.find(watcher.fd) is watcher:
             # In this order, Ctrl+C leaves a watcher that can be unregistered again.
             if watcher.events:

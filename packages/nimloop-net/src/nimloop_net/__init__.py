@@ -22,6 +22,7 @@ from nimloop_net._resolve import Resolution as Resolution
 from nimloop_net._resolve import Resolver as Resolver
 from nimloop_net._resolve import resolve as resolve
 from nimloop_net._server import TcpServer as TcpServer
+from nimloop_net._stream import open_stream as open_stream
 from nimloop_net._tlsinfo import TlsInfo as TlsInfo
 from nimloop_net.errors import AddressError as AddressError
 from nimloop_net.errors import ConnectError as ConnectError
@@ -79,5 +80,6 @@ __all__ = [
     "connect",
     "connect_unix",
     "inherited_sockets",
+    "open_stream",
     "resolve",
 ]

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Timer
-from nimloop_core.abc import HasFileno
+from nimloop_core.abc import EventCallback, HasFileno
 from nimloop_net import _state as st
 from nimloop_net._channel import Address, Channel, Watch, address_of
 from nimloop_net._io import Receive, receiver, sender
@@ -121,7 +121,7 @@ class Connection:
         peer: Address | None = None,
         owner: Owner | None = None,
         *,
-        watch: Watch | None = None,
+        watch: Callable[[EventCallback], Watch] | None = None,
         on_data: OnData | None = None,
         on_close: OnClose | None = None,
         on_drain: OnDrain | None = None,
@@ -129,7 +129,7 @@ class Connection:
     ) -> None:
         """Take over a connected, non-blocking socket; no event comes before `start`.
 
-        `watch` is for a channel that is no socket, and brings its events to `_on_events`.
+        `watch` is for a channel that is no socket: it registers what is to be told of events.
         """
         self.loop: Final = loop
         self.context: object = None
@@ -167,7 +167,9 @@ class Connection:
         self._started = False
         # Registered for both directions once and for all where the backend reports changes; where it reports
         # levels, the interest follows the need.
-        self._watcher: Watch = loop.register(sock, 0, self._on_events, edge=True) if watch is None else watch
+        self._watcher: Watch = (
+            loop.register(sock, 0, self._on_events, edge=True) if watch is None else watch(self._on_events)
+        )
         self._edge: Final = self._watcher.edge
 
     def start(self) -> None:

@@ -202,7 +202,10 @@ class Connection:
     def peer(self) -> Address:
         """The address of the other end."""
         if self._peer is None:
-            self._peer = "" if self.closed else address_of(self._sock.getpeername())
+            try:
+                self._peer = "" if self.closed else address_of(self._sock.getpeername())
+            except OSError:
+                return ""  # it has gone already, which reading will find
         return self._peer
 
     @property
@@ -587,7 +590,10 @@ class Connection:
             self._idle.cancel()
             self._idle = None
         self._watcher.unregister()
-        self._sock.close()
+        try:
+            self._sock.close()
+        except OSError:
+            pass  # the descriptor is gone in any case (close(2)), and nothing could be done about it
         self._fd = -1  # the number may be somebody else's by now
         self._outbox.clear()
         self._unread = False
@@ -636,7 +642,10 @@ class Connection:
 
     def _update_interest(self) -> None:
         if not self._edge and self._state != st.CLOSED:
-            self._watcher.modify(self._interest())
+            try:
+                self._watcher.modify(self._interest())
+            except OSError as error:  # no memory, for one (epoll_ctl(2))
+                self._end(error)
 
     def __repr__(self) -> str:
         return f"<Connection {self.state} peer={self._peer!r} unsent={self._outbox.size}>"

@@ -1,4 +1,4 @@
-"""What the tests of WebSockets share: a loop that the test turns by hand, and a bare peer that may do anything wrong."""
+"""What the tests of WebSockets share: a loop that the test turns by hand, and a bare peer that may do it all wrong."""
 
 from __future__ import annotations
 

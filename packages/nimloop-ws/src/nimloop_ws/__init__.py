@@ -5,10 +5,13 @@ from __future__ import annotations
 from nimloop_ws._broadcast import broadcast as broadcast
 from nimloop_ws._codec import IMPLEMENTATION as IMPLEMENTATION
 from nimloop_ws._frame_py import Buffer as Buffer
+from nimloop_ws._opening import OnFailure as OnFailure
+from nimloop_ws._opening import Opening as Opening
 from nimloop_ws._stream import MessageStream as MessageStream
 from nimloop_ws._upgrade import upgrade as upgrade
 from nimloop_ws._url import WsUrl as WsUrl
 from nimloop_ws._url import parse_url as parse_url
+from nimloop_ws.client import connect as connect
 from nimloop_ws.deflate import Agreement as Agreement
 from nimloop_ws.deflate import Deflate as Deflate
 from nimloop_ws.frames import CloseCode as CloseCode
@@ -60,11 +63,13 @@ __all__ = [
     "MessageStream",
     "OnClose",
     "OnError",
+    "OnFailure",
     "OnFragment",
     "OnHandshake",
     "OnMessage",
     "OnPong",
     "OnWebSocket",
+    "Opening",
     "Origins",
     "Ping",
     "Pong",
@@ -81,6 +86,7 @@ __all__ = [
     "build_handshake_response",
     "check_request",
     "compute_accept_key",
+    "connect",
     "encode_frame",
     "parse_url",
     "upgrade",

@@ -1,7 +1,7 @@
 """The command line: an echo server, and a client that talks.
 
-    python -m nimloop_ws                    serves an echo on ws://127.0.0.1:9001/
-    python -m nimloop_ws ws://…             connects; each line typed is a message
+python -m nimloop_ws                    serves an echo on ws://127.0.0.1:9001/
+python -m nimloop_ws ws://…             connects; each line typed is a message
 """
 
 from __future__ import annotations
@@ -83,9 +83,12 @@ def serve(
             stopping = True
             server.shutdown(grace, done)
 
-    with Loop() as loop, WsServer(
-        loop, on_message=echo, limits=limits, compression=compression, subprotocols=subprotocols, tls=tls
-    ) as server:
+    with (
+        Loop() as loop,
+        WsServer(
+            loop, on_message=echo, limits=limits, compression=compression, subprotocols=subprotocols, tls=tls
+        ) as server,
+    ):
         try:
             addresses = server.listen(host or None, port)
         except OSError as error:

@@ -78,16 +78,22 @@ def connect(
     if over is not None:
         opening.connected(over)
         return opening
-    if where.secure and tls is None:
+    if not where.secure:
+        tls = None
+    elif tls is None:
         tls = ssl.create_default_context()
-    attempt = connect_tcp(
-        loop,
-        where.host,
-        where.port,
-        on_connect=opening.connected,
-        on_error=opening.failed,
-        tls=tls if where.secure else None,
-        timeout=timeout,
-    )
+    try:
+        attempt = connect_tcp(
+            loop,
+            where.host,
+            where.port,
+            on_connect=opening.connected,
+            on_error=opening.failed,
+            tls=tls,
+            timeout=timeout,
+        )
+    except BaseException:
+        opening.cancel()
+        raise
     opening.undial = attempt.cancel
     return opening

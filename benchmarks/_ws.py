@@ -11,7 +11,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from _harness import Load, LoadFailed, WrongAnswer
 
@@ -69,29 +69,28 @@ class WsWorkload:
             )
             with sock.makefile("rb") as incoming:
                 try:
-                    self._check_answer(sock, incoming.readline(), incoming)
+                    self._check_head(incoming)
                     for _ in range(2):
                         sock.sendall(self._frame(message))
-                        self._check_frame(incoming.read(2), incoming, message)
+                        self._check_frame(incoming, message)
                 except TimeoutError:
                     raise WrongAnswer("no answer in time") from None
 
-    def _check_answer(self, sock: socket.socket, status: bytes, incoming: "socket.SocketIO | object") -> None:
-        del sock
+    def _check_head(self, incoming: BinaryIO) -> None:
+        status = incoming.readline()
         head = b""
-        while (line := incoming.readline()) not in {b"\r\n", b""}:  # type: ignore[union-attr, attr-defined]
+        while (line := incoming.readline()) not in {b"\r\n", b""}:
             head += line
         if not status.startswith(b"HTTP/1.1 101 "):
             raise WrongAnswer(f"not a WebSocket: {status!r}")
         if (b"permessage-deflate" in head.lower()) is not self.compress:
             raise WrongAnswer(f"compression is not as asked for: {head!r}")
 
-    def _check_frame(self, start: bytes, incoming: object, message: bytes) -> None:
-        first, length = start
-        size = {126: 2, 127: 8}.get(length, 0)
-        if size:
-            length = int.from_bytes(incoming.read(size), "big")  # type: ignore[attr-defined]
-        payload: bytes = incoming.read(length)  # type: ignore[attr-defined]
+    def _check_frame(self, incoming: BinaryIO, message: bytes) -> None:
+        first, length = incoming.read(2)
+        if length > 125:
+            length = int.from_bytes(incoming.read(2 if length == 126 else 8), "big")
+        payload = incoming.read(length)
         if self.compress:
             payload = zlib.decompressobj(-15).decompress(payload + b"\0\0\xff\xff")
         if first != (0xC2 if self.compress else 0x82) or payload != message:

@@ -23,8 +23,8 @@ def main() -> int:
     given = parser.parse_args()
     options = Options.of(given)
     workload = WsWorkload(given.size, options.connections, compress=given.compress)
-    floor = "nimloop" if given.compress else "picows"
-    return run("ws_echo", [each for each in CONTENDERS if not given.compress or each.name != "picows"], workload, options, floor=floor)
+    contenders = [each for each in CONTENDERS if not given.compress or each.name != "picows"]
+    return run("ws_echo", contenders, workload, options, floor="nimloop" if given.compress else "picows")
 
 
 if __name__ == "__main__":

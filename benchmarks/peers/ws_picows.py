@@ -1,38 +1,69 @@
 """picows on uvloop: echoes, or sends a message on to all."""
 
-from _peer import need, listening, port_argument, port_of, say_build, say_port
+import socket
+from typing import Protocol
+
+from _peer import listening, need, port_argument, port_of, say_build, say_port
+
+
+class Frame(Protocol):
+    """What is used of picows' frames."""
+
+    msg_type: object
+
+    def get_payload_as_bytes(self) -> bytes:
+        """Return the payload, copied."""
+
+    def get_payload_as_memoryview(self) -> memoryview:
+        """Return the payload, valid during the callback."""
+
+
+class Transport(Protocol):
+    """What is used of picows' transports."""
+
+    def send(self, kind: object, payload: bytes | memoryview) -> None:
+        """Send a message."""
+
+    def disconnect(self) -> None:
+        """End the connection."""
+
+
+class Request(Protocol):
+    """What is used of picows' requests."""
+
+    path: bytes
 
 
 def main() -> None:
     """Serve until SIGTERM."""
-    picows, uvloop, asyncio = need("picows"), need("uvloop"), need("asyncio")
-    room: set[object] = set()
+    picows, uvloop = need("picows"), need("uvloop")
+    room: set[Transport] = set()
+    close = picows.WSMsgType.CLOSE
 
     class Echo(picows.WSListener):  # type: ignore[misc, name-defined]
-        def on_ws_connected(self, transport: object) -> None:
-            self._transport = transport
-
-        def on_ws_frame(self, transport, frame) -> None:  # type: ignore[no-untyped-def]
-            if frame.msg_type == picows.WSMsgType.CLOSE:
-                transport.send_close(frame.get_close_code(), frame.get_close_message())
+        def on_ws_frame(self, transport: Transport, frame: Frame) -> None:
+            if frame.msg_type == close:
                 transport.disconnect()
             else:
                 transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
     class Room(Echo):
-        def on_ws_connected(self, transport: object) -> None:
+        def on_ws_connected(self, transport: Transport) -> None:
             room.add(transport)
 
-        def on_ws_disconnected(self, transport: object) -> None:
+        def on_ws_disconnected(self, transport: Transport) -> None:
             room.discard(transport)
 
-        def on_ws_frame(self, transport, frame) -> None:  # type: ignore[no-untyped-def]
+        def on_ws_frame(self, transport: Transport, frame: Frame) -> None:
+            if frame.msg_type == close:
+                transport.disconnect()
+                return
             payload = frame.get_payload_as_bytes()
             for each in room:
-                each.send(frame.msg_type, payload)  # type: ignore[attr-defined]
+                each.send(frame.msg_type, payload)
 
-    async def serve(sock: object) -> None:
-        def listener(request) -> object:  # type: ignore[no-untyped-def]
+    async def serve(sock: socket.socket) -> None:
+        def listener(request: Request) -> object:
             return Room() if request.path == b"/broadcast" else Echo()
 
         server = await picows.ws_create_server(listener, sock=sock)
@@ -41,7 +72,7 @@ def main() -> None:
     sock = listening(port_argument())
     say_build(picows, uvloop)
     say_port(port_of(sock))
-    asyncio.run(serve(sock), loop_factory=uvloop.new_event_loop) if False else uvloop.run(serve(sock))
+    uvloop.run(serve(sock))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from pathlib import Path
+from typing import Self
 
 import pytest
-import trustme
 from tests.ws.serving import Site
 
 from nimloop_http import HttpRequest, HttpResponse, HttpServer
@@ -86,7 +84,7 @@ class Fake:
         self.site = site
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
-        self.url = "ws://127.0.0.1:{}/".format(self.listener.getsockname()[1])
+        self.url = f"ws://127.0.0.1:{self.listener.getsockname()[1]}/"
         self.sock: socket.socket | None = None
 
     def accept(self) -> bytes:
@@ -114,7 +112,7 @@ class Fake:
         assert self.sock is not None
         self.sock.sendall(build_handshake_response(Accepted(key or compute_accept_key(sent))) + b"".join(more))
 
-    def __enter__(self) -> Fake:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -371,9 +369,7 @@ def test_broadcast(site: Site) -> None:
     """One message to all that are open, on both sides, each in its own terms; and each goes on talking."""
     opened: dict[WebSocket, None] = {}
     lean, full = Deflate(threshold=0), Deflate(window_bits=15, peer_window_bits=15, threshold=0)
-    server = WsServer(
-        site.loop, on_open=lambda ws: opened.setdefault(ws), on_message=echo, on_close=lambda ws, *_: opened.pop(ws)
-    )
+    server = WsServer(site.loop, on_open=opened.setdefault, on_message=echo, on_close=lambda ws, *_: opened.pop(ws))
     site.add(server)
     clients = [Client(site, compression=terms) for terms in (None, lean, full, lean, None)]
     for client in clients:
@@ -419,24 +415,3 @@ def test_broadcast_past_those_who_are_behind(site: Site) -> None:
     assert opened[0].buffered <= before
     assert quick.next() == b"tick"
     assert broadcast(opened, b"tock") == 2
-
-
-def test_wss(site: Site, tmp_path: Path) -> None:
-    """W7: the same over TLS, from our client to our server; a certificate that is not trusted is refused."""
-    authority = trustme.CA()
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server_side)
-    client_side = ssl.create_default_context()
-    authority.configure_trust(client_side)
-    site.add(WsServer(site.loop, on_message=echo, tls=server_side))
-    url = f"wss://localhost:{site.address[1]}/"
-    client = Client(site, url, tls=client_side)
-    ws = client.open()
-    assert ws.connection.tls is not None
-    for message in ("hello", b"x" * 1_000_000):
-        ws.send(message)
-    site.until(lambda: len(client.messages) == 2)
-    ws.close()
-    site.until(lambda: client.closed)
-    assert client.closed == [(1000, "")]
-    assert isinstance(Client(site, url).failure(), ssl.SSLError)

@@ -13,7 +13,7 @@ import ssl
 import sys
 
 from nimloop_core import Loop
-from nimloop_ws import CloseCode, Deflate, WebSocket, WsLimits, WsServer
+from nimloop_ws import Deflate, WebSocket, WsLimits, WsServer
 from nimloop_ws._console import Console
 from nimloop_ws.errors import InvalidUrlError
 
@@ -24,8 +24,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("url", nargs="?", default="serve", help="ws:// or wss:// to connect; default: serve an echo")
     parser.add_argument("--host", default="127.0.0.1", help="to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=9001, help="to listen on; 0: any free one (default 9001)")
-    parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM: serve wss")
-    parser.add_argument("--tls-key", metavar="FILE", help="its key, if not in the same file")
     parser.add_argument("--insecure", action="store_true", help="client: accept any certificate")
     parser.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="client: an extra field")
     parser.add_argument("--subprotocol", action="append", default=[], metavar="NAME", help="offer, or speak, this one")
@@ -38,11 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
     limits = WsLimits(frame=given.max_size, message=given.max_size)
     compression = None if given.no_compression else Deflate()
     if given.url == "serve":
-        context = None
-        if given.tls_cert:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(given.tls_cert, given.tls_key)
-        return serve(given.host, given.port, given.grace, limits, compression, given.subprotocol, context)
+        return serve(
+            given.host,
+            given.port,
+            grace=given.grace,
+            limits=limits,
+            compression=compression,
+            subprotocols=given.subprotocol,
+        )
     context = ssl.create_default_context()
     if given.insecure:
         context.check_hostname = False
@@ -51,7 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with Loop() as loop:
             console = Console(loop)
-            return console.talk(given.url, headers, given.subprotocol, limits, compression, context)
+            return console.talk(
+                given.url,
+                headers=headers,
+                subprotocols=given.subprotocol,
+                limits=limits,
+                compression=compression,
+                tls=context,
+            )
     except (InvalidUrlError, ValueError) as error:
         parser.error(str(error))
 
@@ -59,11 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(
     host: str,
     port: int,
+    *,
     grace: float,
     limits: WsLimits,
     compression: Deflate | None,
     subprotocols: list[str],
-    tls: ssl.SSLContext | None,
 ) -> int:
     """Send every message back, until SIGINT or SIGTERM; a second one ends at once."""
     cut = 0
@@ -85,9 +93,7 @@ def serve(
 
     with (
         Loop() as loop,
-        WsServer(
-            loop, on_message=echo, limits=limits, compression=compression, subprotocols=subprotocols, tls=tls
-        ) as server,
+        WsServer(loop, on_message=echo, limits=limits, compression=compression, subprotocols=subprotocols) as server,
     ):
         try:
             addresses = server.listen(host or None, port)
@@ -97,7 +103,7 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
         for name, at in addresses:
-            print(f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{at}/", flush=True)
+            print(f"ws://{f'[{name}]' if ':' in name else name}:{at}/", flush=True)
         loop.run()
     return 1 if cut else 0
 

@@ -33,6 +33,7 @@ class Console:
     def talk(
         self,
         url: str,
+        *,
         headers: ExtraHeaders,
         subprotocols: list[str],
         limits: WsLimits,

@@ -1,4 +1,4 @@
-"""A WebSocket on its way, seen from the client: a connection is made, the handshake asks and hears, once it is settled."""
+"""A WebSocket on its way, seen from the client; settled once, by success, failure, time or the program."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Opening:
         self,
         loop: Loop,
         timeout: float,
+        *,
         request: bytes,
         reader: ResponseReader,
         on_accepted: Callable[[Connection, Accepted, bytes], object],

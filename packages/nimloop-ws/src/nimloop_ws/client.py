@@ -74,7 +74,7 @@ def connect(
         ws.start(early, on_open)
 
     reader = ResponseReader(key, subprotocols=subprotocols, compression=compression)
-    opening = Opening(loop, timeout, request, reader, accepted, on_failure)
+    opening = Opening(loop, timeout, request=request, reader=reader, on_accepted=accepted, on_failure=on_failure)
     if over is not None:
         opening.connected(over)
         return opening

@@ -888,3 +888,77 @@ def test_an_old_client_is_answered_in_time(timed_site: Site) -> None:
     assert told == []
     timed_site.pass_time(6.2, 0.1)
     assert told == ["stream"]
+
+
+# Before and after ----------------------------------------------------------------------------------------------------
+
+
+def test_early_hints_come_before_the_answer(site: Site) -> None:
+    """RFC 8297: as many as there are, in order, and in the turn of their answer; none for HTTP/1.0."""
+
+    def on_request(_req: HttpRequest, res: HttpResponse) -> None:
+        res.inform(headers=[("Link", "</style.css>; rel=preload; as=style")]).inform(102)
+        with pytest.raises(InvalidHeaderError):
+            res.inform(headers=[("Link", "a\r\nb")])
+        for code in (100, 101, 200):
+            with pytest.raises(ValueError, match="between 102 and 199"):
+                res.inform(code)
+        res.send("done")
+        with pytest.raises(ResponseSentError):
+            res.inform()
+
+    site.start(on_request)
+    client = site.dial()
+    client.send(request() + request())
+    site.until(lambda: client.poll() or client.received.count(b"done") == 2)
+    assert client.received.startswith(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload; as=style\r\n\r\n"
+        b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n"
+    )
+    assert [answer.interim for answer in client.answers("GET", "GET")] == [[103, 102]] * 2
+    (old,) = site.ask(b"GET / HTTP/1.0\r\n\r\n")
+    assert (old.interim, old.body) == ([], b"done")
+
+
+def test_early_hints_wait_for_their_turn(site: Site) -> None:
+    """They are part of their answer and come no earlier than what is before it."""
+    kept: list[HttpResponse] = []
+    site.start(lambda _req, res: kept.append(res))
+    client = site.dial()
+    client.send(request() + request())
+    site.until(lambda: len(kept) == 2)
+    kept[1].inform()
+    site.settle()
+    client.poll()
+    assert not client.received
+    kept[0].send("one")
+    kept[1].send("two")
+    answers = client.answers("GET", "GET")
+    assert [(answer.interim, answer.body) for answer in answers] == [([], b"one"), ([103], b"two")]
+
+
+def test_trailers_come_after_the_last_chunk(site: Site) -> None:
+    """Where there are no chunks there is no place for them; what frames or routes is refused."""
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        stream = res.header("Trailer", "X-Sum").stream(length=4 if req.path == "/sized" else None)
+        stream.write("body")
+        for bad in ("Content-Length", "Host", "Content-Type", "Transfer-Encoding"):
+            with pytest.raises(InvalidHeaderError):
+                stream.end([(bad, "1")])
+        with pytest.raises(InvalidHeaderError):
+            stream.end([("X", "a\nb")])
+        stream.end([("X-Sum", "42"), ("X-More", "1")])
+
+    site.start(on_request)
+    client = site.dial()
+    client.send(request("GET", "/sized"))
+    assert client.answer().body == b"body"
+    client.send(request("GET", "/"))
+    site.until(lambda: client.poll() or (client.received.endswith(b"\r\n\r\n") and b"body" in client.received))
+    assert client.received.endswith(b"4\r\nbody\r\n0\r\nX-Sum: 42\r\nX-More: 1\r\n\r\n")
+    client.received.clear()
+    client.send(request("HEAD", "/"))
+    assert client.answer("HEAD").body == b""
+    (old,) = site.ask(b"GET / HTTP/1.0\r\n\r\n")
+    assert old.body == b"body"

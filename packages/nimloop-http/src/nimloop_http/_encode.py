@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
 from typing import Final, final
 
+from nimloop_http._framing import NOT_IN_TRAILERS
 from nimloop_http._grammar import FIELD_VALUE, TOKEN
 from nimloop_http.errors import InvalidHeaderError
 
@@ -62,6 +64,24 @@ def check_value(value: str) -> str:
     if not FIELD_VALUE.fullmatch(value):
         raise InvalidHeaderError(f"not the value of a header field: {value!r}")
     return value.strip(" \t")
+
+
+def field_lines(fields: Iterable[tuple[str, str]]) -> str:
+    """Return fields as lines. Raises `InvalidHeaderError`."""
+    lines = ""
+    for name, value in fields:
+        check_name(name)
+        lines += f"{name}: {check_value(value)}\r\n"
+    return lines
+
+
+def trailer_lines(fields: Iterable[tuple[str, str]]) -> str:
+    """Return trailer fields as lines. Raises `InvalidHeaderError` also for those that may not come so late."""
+    fields = list(fields)
+    for name, _ in fields:
+        if name.lower() in NOT_IN_TRAILERS:
+            raise InvalidHeaderError(f"{name} frames, routes or explains the message and cannot be a trailer field")
+    return field_lines(fields)
 
 
 @final

@@ -29,6 +29,17 @@ from nimloop_http.limits import Limits
 STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 
+# RFC 9110 §6.5.1: fields that are neither taken from trailers nor sent there, because they frame, route or
+# authenticate the message, or say how to read its content.
+NOT_IN_TRAILERS: Final = frozenset(
+    {
+        "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range",
+        "content-type", "cookie", "expect", "host", "keep-alive", "max-forwards", "proxy-authorization",
+        "proxy-connection", "range", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+
+
 @final
 class Head:
     """The head of a request, checked. Header fields are taken apart when they are asked for."""

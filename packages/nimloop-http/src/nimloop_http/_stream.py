@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, final
 
+from nimloop_http._encode import trailer_lines
 from nimloop_http.errors import ContentLengthError, ResponseSentError, StaleResponseError
 
 if TYPE_CHECKING:
@@ -64,14 +65,20 @@ class ResponseStream:
                     self._session.break_off()  # as the connection does it with one that does not wait for on_drain
         return not self._behind
 
-    def end(self) -> None:
-        """Complete the response. Raises `ContentLengthError` when less than the promised length was written."""
+    def end(self, trailers: Iterable[tuple[str, str]] = ()) -> None:
+        """Complete the response.
+
+        `trailers` are fields that were not known at the beginning, such as a checksum. They are sent where the body is
+        chunked, and left out where it is not, because only chunks have a place for them (RFC 9110 §6.5). Raises
+        `ContentLengthError` when less than the promised length was written, and `InvalidHeaderError`.
+        """
         self._need_open()
+        lines = trailer_lines(trailers) if trailers else ""
         if self._left and not self._mute:
             self._session.break_off()
             raise ContentLengthError(f"{self._left} bytes less than the promised length")
         if self._chunked:
-            self._session.write(self._response, b"0\r\n\r\n")
+            self._session.write(self._response, f"0\r\n{lines}\r\n".encode("latin-1"))
         self.forget()
         self._response.end_stream()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nimloop_http._encode import NO_LENGTH, STATUS_LINES, check_name, check_value
+from nimloop_http._encode import NO_LENGTH, STATUS_LINES, check_value, field_lines
 from nimloop_http._encoder import encode
 from nimloop_http._framing import Head
 
@@ -24,10 +24,7 @@ def encode_switch(protocol: str, date: str, lines: str, headers: Iterable[tuple[
 
     Raises `InvalidHeaderError`.
     """
-    lines += f"Connection: Upgrade\r\nUpgrade: {check_value(protocol)}\r\n"
-    for name, value in headers:
-        check_name(name)
-        lines += f"{name}: {check_value(value)}\r\n"
+    lines += f"Connection: Upgrade\r\nUpgrade: {check_value(protocol)}\r\n{field_lines(headers)}"
     return encode(STATUS_LINES[101], date, NO_LENGTH, lines)
 
 

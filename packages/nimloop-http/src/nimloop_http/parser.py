@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, final
 
-from nimloop_http._framing import STANDARD_METHODS, Head, apply_control_fields, check_target
+from nimloop_http._framing import NOT_IN_TRAILERS, STANDARD_METHODS, Head, apply_control_fields, check_target
 from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, TOKEN_BYTES
 from nimloop_http._headers import Headers
 from nimloop_http._scan_py import (
@@ -67,16 +67,6 @@ _CHUNK_END: Final = 4
 _TRAILERS: Final = 5
 _MESSAGE_END: Final = 6
 _FAILED: Final = 7
-
-# RFC 9110 §6.5.1: fields that must not be taken from trailers, because they frame, route or authenticate the message,
-# or say how to read its content.
-_NOT_IN_TRAILERS: Final = frozenset(
-    {
-        "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-range",
-        "content-type", "cookie", "expect", "host", "keep-alive", "max-forwards", "proxy-authorization",
-        "proxy-connection", "range", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade",
-    }
-)  # fmt: skip
 
 
 @final
@@ -414,7 +404,7 @@ class HttpParser:
         kept = [
             field
             for field in Headers.from_head("\r\n" + raw.decode("latin-1")).fields()
-            if field[0].lower() not in _NOT_IN_TRAILERS
+            if field[0].lower() not in NOT_IN_TRAILERS
         ]
         return Trailers(Headers(kept)) if kept else self.next_event()
 

@@ -143,6 +143,20 @@ class HttpResponse:
         self.closes = True
         return self
 
+    def inform(self, code: int = 103, headers: Iterable[tuple[str, str]] = ()) -> Self:
+        """Send an informational answer now, the real one follows: 103 Early Hints with Link fields (RFC 8297), 102.
+
+        An HTTP/1.0 client gets none, as it would take it for the real one (RFC 9110 §15.2). Raises ValueError for a
+        status that is not informational, or that the server sends itself: 100 and 101; and `InvalidHeaderError`.
+        """
+        self._need_fresh()
+        if not 102 <= code <= 199:
+            raise ValueError(f"an informational answer has a status between 102 and 199, not {code!r}")
+        data = encode(STATUS_LINES[code], "", NO_LENGTH, _encode.field_lines(headers))
+        if self.head is not None and self.head.minor == 1:
+            self._session.write(self, data)
+        return self
+
     # Sending --------------------------------------------------------------------------------------------------
 
     def send(self, body: str | bytes | bytearray | memoryview = b"") -> None:

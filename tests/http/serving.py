@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ import h11
 
 from nimloop_core import Loop
 from nimloop_core.testing import FakeClock
-from nimloop_http import HttpRequest, HttpResponse, HttpServer, Limits, Timeouts
+from nimloop_http import HttpRequest, HttpResponse, HttpServer, Limits, Timeouts, TrustedProxies
 from nimloop_http._session import HttpSession
 
 PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
@@ -206,6 +207,10 @@ class Site:
         on_request: OnRequest,
         *,
         on_headers: OnRequest | None = None,
+        tls: ssl.SSLContext | None = None,
+        proxies: TrustedProxies | None = None,
+        proxy_protocol: bool = False,
+        max_connections: int | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         access_log: bool = False,
@@ -216,6 +221,10 @@ class Site:
             self.loop,
             on_request,
             on_headers=on_headers,
+            tls=tls,
+            proxies=proxies,
+            proxy_protocol=proxy_protocol,
+            max_connections=max_connections,
             limits=limits or Limits(),
             timeouts=timeouts or Timeouts(),
             access_log=access_log,

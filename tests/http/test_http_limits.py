@@ -30,6 +30,7 @@ def test_defaults_are_what_the_documentation_promises() -> None:
     assert Timeouts() == DEFAULT_TIMEOUTS
     assert {name: getattr(DEFAULT_TIMEOUTS, name) for name in TIMES} == {
         "head": 10,
+        "handshake": 10,
         "body": 60,
         "idle": 15,
         "answer": 300,

@@ -15,6 +15,7 @@ from tests.http.serving import Client, Site, request
 from nimloop_core import Loop
 from nimloop_http import Head, HttpParser, HttpRequest, HttpResponse, Params
 from nimloop_http._incoming import RequestBody
+from nimloop_http._source import Source
 from nimloop_net import Connection
 
 pytest_plugins = ("tests.http.fixtures",)
@@ -45,11 +46,11 @@ def made(
     """Make a request as the session does it."""
     head = head_of(request(method, target, *fields))
     if body is None:
-        return HttpRequest(head, connection)
+        return HttpRequest(head, Source(connection))
     flow = RequestBody(None, None, head, len(body))  # type: ignore[arg-type]
     flow.take(body)
     flow.finish()
-    return HttpRequest(head, connection, flow)
+    return HttpRequest(head, Source(connection), flow)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_request_tells_what_its_head_says(connection: Connection) -> None:
     assert req.headers is req.headers
     assert (req.body, req.trailers, req.context, req.client_ip) == (b"", None, None, "192.0.2.7")
     assert repr(req) == "<HttpRequest GET /x>"
-    old = HttpRequest(head_of(b"GET / HTTP/1.0\r\n\r\n"), connection)
+    old = HttpRequest(head_of(b"GET / HTTP/1.0\r\n\r\n"), Source(connection))
     assert (old.http_version, old.keep_alive, old.host) == ("1.0", False, "")
     assert (old.content_length, old.content_type) == (None, "")
 

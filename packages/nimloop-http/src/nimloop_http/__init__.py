@@ -28,6 +28,10 @@ from nimloop_http.parser import End as End
 from nimloop_http.parser import Event as Event
 from nimloop_http.parser import HttpParser as HttpParser
 from nimloop_http.parser import Trailers as Trailers
+from nimloop_http.proxy import Client as Client
+from nimloop_http.proxy import ProxyHeader as ProxyHeader
+from nimloop_http.proxy import TrustedProxies as TrustedProxies
+from nimloop_http.proxy import read_proxy_header as read_proxy_header
 from nimloop_http.ratelimit import RateLimiter as RateLimiter
 from nimloop_http.ratelimit import network_of as network_of
 from nimloop_http.request import HttpRequest as HttpRequest
@@ -50,6 +54,7 @@ __all__ = [
     "BodySink",
     "BodyStream",
     "ByteRange",
+    "Client",
     "CorsPolicy",
     "End",
     "Event",
@@ -67,12 +72,14 @@ __all__ = [
     "OnRequest",
     "Params",
     "Part",
+    "ProxyHeader",
     "RateLimiter",
     "RequestBody",
     "ResponseStream",
     "StaticFiles",
     "Timeouts",
     "Trailers",
+    "TrustedProxies",
     "WsgiBridge",
     "content_disposition",
     "get_file_ext",
@@ -80,6 +87,7 @@ __all__ = [
     "parse_form",
     "parse_range",
     "parse_ranges",
+    "read_proxy_header",
     "serve",
     "serve_file",
     "serve_static",

@@ -30,6 +30,7 @@ from nimloop_http.response import HttpResponse
 from nimloop_net import Connection, ConnectionClosedError, OnShutdown
 
 if TYPE_CHECKING:
+    from nimloop_http._source import Source
     from nimloop_http._workers import WorkerPool
     from nimloop_http.server import HttpServer
 
@@ -75,10 +76,12 @@ class HttpSession:
         "_waiting_for",
         "connection",
         "date_line",
+        "source",
     )
 
-    def __init__(self, server: HttpServer, connection: Connection) -> None:
+    def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
         self.connection = connection
+        self.source: Final = source
         self.date_line: Final = server.date_line
         self._server: Final = server
         self._parser: Final = HttpParser(server.parser_limits, methods=None, empty_ends=False, expectations=False)
@@ -98,7 +101,7 @@ class HttpSession:
         self._deadline_ns = self._clock() + server.head_ns
         self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
         connection.stall = server.timeouts.write
-        connection.on_data = self._on_data
+        connection.on_data = self.receive
         connection.on_eof = self._on_eof
         connection.on_drain = self._on_drain
         connection.on_close = self._on_close
@@ -111,7 +114,8 @@ class HttpSession:
 
     # From bytes to requests -----------------------------------------------------------------------------------
 
-    def _on_data(self, _connection: Connection, data: bytes) -> None:
+    def receive(self, _connection: Connection, data: bytes) -> None:
+        """Take bytes of the client."""
         if self._state == _SERVING or self._receiving is not None:
             self._parser.push(data)
             self._advance()
@@ -168,7 +172,7 @@ class HttpSession:
                 ):
                     self._begin(response, event)
                 else:
-                    self._dispatch(response, HttpRequest(event, self.connection))
+                    self._dispatch(response, HttpRequest(event, self.source))
             elif isinstance(event, Body):
                 self._take(event.data)
             elif isinstance(event, End):
@@ -227,7 +231,7 @@ class HttpSession:
         """Take in a request that is not as plain as most are: with a body, or with something to decide before."""
         server = self._server
         body = RequestBody(self, response, head, server.limits.body) if head.has_body else None
-        request = HttpRequest(head, self.connection, body)
+        request = HttpRequest(head, self.source, body)
         if body is not None:
             body.request = request
             self._receiving = body

@@ -26,6 +26,7 @@ NimloopError
     │       ├── FileTooLargeError        413  a file in a form
     │       ├── PartHeaderTooLongError   431  a header field of a part of a form
     │       └── TooManyPartHeadersError  431  … or their number
+    ├── ProxyProtocolError               what a proxy says at the beginning of a connection is no PROXY header
     ├── RangeNotSatisfiableError         416  a byte range that begins behind the end of the file
     ├── ForbiddenPathError               403  a path that leads out of the folder being served
     └── MisuseError (RuntimeError)       this program used the library wrongly
@@ -180,6 +181,10 @@ class TooManyPartHeadersError(LimitError):
     """A part has more header fields than ``FormLimits.headers``."""
 
     status = 431
+
+
+class ProxyProtocolError(HttpError):
+    """The connection does not begin with a valid header of the PROXY protocol; the message says what is wrong."""
 
 
 class RangeNotSatisfiableError(HttpError):

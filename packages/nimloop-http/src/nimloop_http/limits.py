@@ -39,6 +39,8 @@ class Timeouts:
 
     head: float = 10.0
     """From the first byte of a request (or from the connection's beginning) to the end of its head. 408."""
+    handshake: float = 10.0
+    """From the first byte of TLS until it is agreed on. The connection is closed."""
     body: float = 60.0
     """From the end of the head to that of the body, plus the time its bytes need at ``Limits.body_rate``. 408."""
     idle: float = 15.0

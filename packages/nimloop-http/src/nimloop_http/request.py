@@ -12,8 +12,10 @@ from nimloop_http._bodystream import BodyStream, OnBodyData, OnBodyEnd, OnBodyEr
 from nimloop_http._charset import decode
 from nimloop_http._framing import Head
 from nimloop_http._headers import Headers
+from nimloop_http._source import Source
 from nimloop_http._upgrade import offers
 from nimloop_http.errors import NotAFormError
+from nimloop_http.proxy import Client
 from nimloop_net import Connection
 
 if TYPE_CHECKING:
@@ -57,13 +59,14 @@ class Params(Mapping[str, str]):
 class HttpRequest:
     """What the client asked for. Given to ``on_headers(req, res)`` first, and to ``on_request`` with its body."""
 
-    __slots__ = ("_body", "_form", "_params", "_path", "connection", "context", "head")
+    __slots__ = ("_body", "_client", "_form", "_params", "_path", "_source", "context", "head")
 
-    def __init__(self, head: Head, connection: Connection, body: RequestBody | None = None) -> None:
+    def __init__(self, head: Head, source: Source, body: RequestBody | None = None) -> None:
         self.head: Final = head
         self._body = body
         self._form: Form | None = None
-        self.connection: Final = connection
+        self._source: Final = source
+        self._client: Client | None = None
         self.context: object = None
         """For the application: whatever its layers have to tell each other about this request."""
         self._path: str | None = None
@@ -133,9 +136,26 @@ class HttpRequest:
         return self.head.headers
 
     @property
+    def connection(self) -> Connection:
+        """The connection that it came on."""
+        return self._source.connection
+
+    @property
+    def client(self) -> Client:
+        """Who asks, how, and for which host: as the connection says, or the proxies that are trusted."""
+        if self._client is None:
+            self._client = self._source.client(self.head)
+        return self._client
+
+    @property
+    def scheme(self) -> str:
+        """``"https"`` where the client came over TLS, else ``"http"``."""
+        return self.client.scheme
+
+    @property
     def host(self) -> str:
         """Host and port the request is for, as the client named them."""
-        return self.head.host
+        return self.head.host if self._source.proxies is None else self.client.host
 
     @property
     def content_length(self) -> int | None:
@@ -178,9 +198,8 @@ class HttpRequest:
 
     @property
     def client_ip(self) -> str:
-        """The address of the peer; ``""`` for a Unix socket."""
-        peer = self.connection.peer
-        return peer[0] if isinstance(peer, tuple) else ""
+        """The address of the client; ``""`` for a Unix socket. Behind a proxy, see `TrustedProxies`."""
+        return self._source.ip() if self._source.proxies is None else self.client.ip
 
     @property
     def text(self) -> str:

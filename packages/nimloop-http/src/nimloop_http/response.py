@@ -109,6 +109,14 @@ class HttpResponse:
         """The connection it goes to."""
         return self._session.connection
 
+    @property
+    def client_ip(self) -> str:
+        """The address of the client, as that of the request; ``""`` for a Unix socket."""
+        source = self._session.source
+        if source.proxies is None or self.head is None:
+            return source.ip()
+        return source.client(self.head).ip
+
     def status(self, code: int) -> Self:
         """Set the status, 200 to 599."""
         self._need_fresh()

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from ssl import SSLContext
 from types import TracebackType
 from typing import Final, Self, final
 
 from nimloop_core import Loop
 from nimloop_http._encode import DateLine
 from nimloop_http._framing import STANDARD_METHODS
+from nimloop_http._preface import Preface
 from nimloop_http._session import HttpSession
+from nimloop_http._source import Source
 from nimloop_http._workers import WorkerPool
 from nimloop_http.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, Limits, Timeouts
+from nimloop_http.proxy import TrustedProxies
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 from nimloop_net import Address, Connection, TcpServer
@@ -49,6 +54,10 @@ class HttpServer:
     is answered with its status. `on_request` may answer at once or keep the response for later. If one of them raises,
     the exception goes to the loop's exception handler and the client gets 500. `methods` are the ones that reach them,
     others get 501; None: all. By default they are the standard ones but CONNECT, which asks for a tunnel.
+
+    With `tls`, a server-side context, it serves HTTPS; the context's ALPN is set to ``http/1.1``. `proxies` are those
+    in front of it whose header fields are believed; with `proxy_protocol`, each of their connections has to begin with
+    a PROXY header, version 1 or 2, and nobody else is let in. Beyond `max_connections` new ones wait in the backlog.
     """
 
     def __init__(
@@ -60,8 +69,16 @@ class HttpServer:
         limits: Limits = DEFAULT_LIMITS,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         methods: frozenset[str] | None = _METHODS,
+        tls: SSLContext | None = None,
+        proxies: TrustedProxies | None = None,
+        proxy_protocol: bool = False,
+        max_connections: int | None = None,
         access_log: bool = False,
     ) -> None:
+        if proxy_protocol and proxies is None:
+            raise ValueError("proxy_protocol needs to know from whom: give proxies")
+        if tls is not None:
+            tls.set_alpn_protocols(["http/1.1"])
         self.loop: Final = loop
         self.on_request = on_request
         self.on_headers = on_headers
@@ -70,6 +87,10 @@ class HttpServer:
         self.parser_limits: Final = replace(limits, body=sys.maxsize)
         self.timeouts: Final = timeouts
         self.methods: Final = methods
+        self.tls = tls
+        """The certificate and the rules of TLS for new connections, or None for plain HTTP."""
+        self.proxies: Final = proxies
+        self.proxy_protocol: Final = proxy_protocol
         self.access_log = access_log
         """Whether each answer is logged to ``nimloop.http.access``, at level INFO."""
         self.date_line: Final = DateLine().get
@@ -80,7 +101,7 @@ class HttpServer:
         self.answer_ns: Final = int(timeouts.answer * 1e9)
         self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write, timeouts.answer)
         self._workers: WorkerPool | None = None
-        self._tcp: Final = TcpServer(loop, on_accept=self._on_accept)
+        self._tcp: Final = TcpServer(loop, on_accept=self._on_accept, max_connections=max_connections)
         self.stopping = False
         """Whether `shutdown` or `close` was called."""
 
@@ -101,6 +122,14 @@ class HttpServer:
     def listen_unix(self, path: str, mode: int = 0o660, *, backlog: int = 2048) -> None:
         """Listen on a Unix socket. Raises `AddressError` when the path is a living server's or not a socket."""
         self._tcp.listen_unix(path, mode, backlog=backlog)
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Take over a socket that listens already, one of `nimloop_net.inherited_sockets` say; else `AddressError`."""
+        self._tcp.adopt(sock)
+
+    def inject(self, sock: socket.socket) -> None:
+        """Serve a connection that somebody else has accepted. Raises `AddressError` when it is none."""
+        self._tcp.inject(sock)
 
     def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:
         """Stop listening, answer what is under way with ``Connection: close``, then end.
@@ -151,12 +180,23 @@ class HttpServer:
         # Quoted, or a target could end the field and forge the rest of the line.
         what = f"{head.method} {head.target} HTTP/1.{head.minor}".replace('"', "%22") if head is not None else "-"
         milliseconds = (self.loop.clock() - started_ns) / 1e6
-        peer = response.connection.peer
-        client = peer[0] if isinstance(peer, tuple) else "unix"
+        client = response.client_ip or "unix"
         access.info('%s "%s" %d %d %.1fms', client, what, response.status_code, response.bytes_sent, milliseconds)
 
+    def reject(self, connection: Connection, why: str) -> None:
+        """Cut a connection off before its first request."""
+        log.info("a connection from %s was refused: %s", connection.peer, why)
+        connection.abort()
+
+    def count_preface_failure(self, error: Exception | None) -> None:
+        """Take note that a connection has ended before its first request."""
+
     def _on_accept(self, connection: Connection) -> None:
-        HttpSession(self, connection)  # the callbacks of the connection keep it
+        # The callbacks of the connection keep whatever is made here.
+        if self.tls is None and not self.proxy_protocol:
+            HttpSession(self, connection, Source(connection, self.proxies))
+        else:
+            Preface(self, connection)
 
 
 def serve(

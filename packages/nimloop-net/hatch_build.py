@@ -27,7 +27,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
 PACKAGE = "nimloop_net"
-C_MODULES = ("_io_c",)
+C_MODULES = ("_datagram_c", "_io_c")
 C_PLATFORMS = ("linux", "darwin", "freebsd")
 COMPILED_MODULES = ("_connection", "_outbox", "_state")
 

@@ -24,11 +24,18 @@ from nimloop_net._resolve import resolve as resolve
 from nimloop_net._server import TcpServer as TcpServer
 from nimloop_net._stream import open_stream as open_stream
 from nimloop_net._tlsinfo import TlsInfo as TlsInfo
+from nimloop_net._udp import OnDatagram as OnDatagram
+from nimloop_net._udp import OnDatagramDrain as OnDatagramDrain
+from nimloop_net._udp import OnDatagramError as OnDatagramError
+from nimloop_net._udp import UdpSocket as UdpSocket
 from nimloop_net.errors import AddressError as AddressError
 from nimloop_net.errors import ConnectError as ConnectError
 from nimloop_net.errors import ConnectionClosedError as ConnectionClosedError
 from nimloop_net.errors import ConnectRefusedError as ConnectRefusedError
 from nimloop_net.errors import ConnectTimeoutError as ConnectTimeoutError
+from nimloop_net.errors import DatagramError as DatagramError
+from nimloop_net.errors import DatagramRefusedError as DatagramRefusedError
+from nimloop_net.errors import DatagramTooLargeError as DatagramTooLargeError
 from nimloop_net.errors import FileTruncatedError as FileTruncatedError
 from nimloop_net.errors import HandshakeTimeoutError as HandshakeTimeoutError
 from nimloop_net.errors import HostNotFoundError as HostNotFoundError
@@ -51,6 +58,9 @@ __all__ = [
     "Connection",
     "ConnectionClosedError",
     "Connector",
+    "DatagramError",
+    "DatagramRefusedError",
+    "DatagramTooLargeError",
     "FileTruncatedError",
     "HandshakeTimeoutError",
     "HostNotFoundError",
@@ -64,6 +74,9 @@ __all__ = [
     "OnConnect",
     "OnConnectError",
     "OnData",
+    "OnDatagram",
+    "OnDatagramDrain",
+    "OnDatagramError",
     "OnDrain",
     "OnEof",
     "OnSecure",
@@ -76,6 +89,7 @@ __all__ = [
     "TcpServer",
     "TlsInfo",
     "TruncatedError",
+    "UdpSocket",
     "WriteBufferFullError",
     "connect",
     "connect_unix",

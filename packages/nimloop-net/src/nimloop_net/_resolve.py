@@ -184,7 +184,7 @@ class Resolver:
         found: Found = ()
         error: NetError | None = None
         try:
-            found = _literals(self._getaddrinfo(host, None, type=socket.SOCK_STREAM))
+            found = literals(self._getaddrinfo(host, None, type=socket.SOCK_STREAM))
             if not found:
                 error = HostNotFoundError(socket.EAI_NONAME, f"the host {host!r} has no address")
         except NetError as refusal:
@@ -201,7 +201,8 @@ class Resolver:
             share.post(found, error)
 
 
-def _literals(entries: Sequence[tuple[int, int, int, str, tuple[object, ...]]]) -> Found:
+def literals(entries: Sequence[tuple[int, int, int, str, tuple[object, ...]]]) -> Found:
+    """Return the addresses that getaddrinfo has found, each once."""
     found: dict[str, None] = {}  # two lines of /etc/hosts may give one address twice
     for family, _, _, _, address in entries:
         # Without IPv6, Python can be built to hand out addresses as bytes.

@@ -82,9 +82,14 @@ class ConnectTimeoutError(ConnectError, TimeoutError):
 
 
 class DatagramError(NetError):
-    """The network reports that an earlier datagram was not delivered; `address` is where it should have gone."""
+    """The network reports that an earlier datagram was not delivered.
 
-    def __init__(self, number: int | None, message: str, address: tuple[str, int] | tuple[str, int, int, int]) -> None:
+    `address` is where it should have gone, as the socket module writes addresses, or None where the system did not say.
+    """
+
+    def __init__(
+        self, number: int | None, message: str, address: tuple[str, int] | tuple[str, int, int, int] | None = None
+    ) -> None:
         super().__init__(number, message)
         self.address = address
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Self
 
 import pytest
+import trustme
 from tests.ws.serving import Site
 
 from nimloop_http import HttpRequest, HttpResponse, HttpServer
@@ -415,3 +417,24 @@ def test_broadcast_past_those_who_are_behind(site: Site) -> None:
     assert opened[0].buffered <= before
     assert quick.next() == b"tick"
     assert broadcast(opened, b"tock") == 2
+
+
+def test_wss(site: Site) -> None:
+    """W7: the same over TLS, from our client to our server; a certificate that is not trusted is refused."""
+    authority = trustme.CA()
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server_side)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+    site.add(WsServer(site.loop, on_message=echo, tls=server_side))
+    url = f"wss://localhost:{site.address[1]}/"
+    client = Client(site, url, tls=client_side)
+    ws = client.open()
+    assert ws.connection.tls is not None
+    for message in ("hello", b"x" * 1_000_000):
+        ws.send(message)
+    site.until(lambda: len(client.messages) == 2)
+    ws.close()
+    site.until(lambda: client.closed)
+    assert client.closed == [(1000, "")]
+    assert isinstance(Client(site, url).failure(), ssl.SSLError)

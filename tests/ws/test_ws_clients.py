@@ -163,9 +163,11 @@ function talk(perMessageDeflate, done) {
   });
   ws.on('message', (data, binary) => {
     const sent = messages[at];
-    if (binary === (typeof sent === 'string') || Buffer.compare(data, Buffer.from(sent))) throw new Error('message ' + at);
-    if (at === 1) { ws.once('pong', (p) => { if (p.toString() !== 'pp') throw new Error('pong'); next(); }); ws.ping('pp'); }
-    else next();
+    if (binary === (typeof sent === 'string')) throw new Error('kind ' + at);
+    if (Buffer.compare(data, Buffer.from(sent))) throw new Error('message ' + at);
+    if (at !== 1) { next(); return; }
+    ws.once('pong', (payload) => { if (payload.toString() !== 'pp') throw new Error('pong'); next(); });
+    ws.ping('pp');
   });
   ws.on('close', (code, reason) => {
     if (code !== 4242 || reason.toString() !== 'as you wish') throw new Error('close ' + code);

@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("url", nargs="?", default="serve", help="ws:// or wss:// to connect; default: serve an echo")
     parser.add_argument("--host", default="127.0.0.1", help="to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=9001, help="to listen on; 0: any free one (default 9001)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM: serve wss")
+    parser.add_argument("--tls-key", metavar="FILE", help="its key, if not in the same file")
     parser.add_argument("--insecure", action="store_true", help="client: accept any certificate")
     parser.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="client: an extra field")
     parser.add_argument("--subprotocol", action="append", default=[], metavar="NAME", help="offer, or speak, this one")
@@ -36,6 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
     limits = WsLimits(frame=given.max_size, message=given.max_size)
     compression = None if given.no_compression else Deflate()
     if given.url == "serve":
+        context = None
+        if given.tls_cert:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            try:
+                context.load_cert_chain(given.tls_cert, given.tls_key)
+            except OSError as error:  # ssl.SSLError is one
+                parser.error(f"--tls-cert {given.tls_cert}: {error}")
         return serve(
             given.host,
             given.port,
@@ -43,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             limits=limits,
             compression=compression,
             subprotocols=given.subprotocol,
+            tls=context,
         )
     context = ssl.create_default_context()
     if given.insecure:
@@ -72,6 +82,7 @@ def serve(
     limits: WsLimits,
     compression: Deflate | None,
     subprotocols: list[str],
+    tls: ssl.SSLContext | None,
 ) -> int:
     """Send every message back, until SIGINT or SIGTERM; a second one ends at once."""
     cut = 0
@@ -93,7 +104,9 @@ def serve(
 
     with (
         Loop() as loop,
-        WsServer(loop, on_message=echo, limits=limits, compression=compression, subprotocols=subprotocols) as server,
+        WsServer(
+            loop, on_message=echo, limits=limits, compression=compression, subprotocols=subprotocols, tls=tls
+        ) as server,
     ):
         try:
             addresses = server.listen(host or None, port)
@@ -103,7 +116,7 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
         for name, at in addresses:
-            print(f"ws://{f'[{name}]' if ':' in name else name}:{at}/", flush=True)
+            print(f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{at}/", flush=True)
         loop.run()
     return 1 if cut else 0
 

@@ -17,6 +17,7 @@ from nimloop_ws.settings import WsLimits
 from nimloop_ws.websocket import WebSocket
 
 _READ: Final = 65536
+_LAST: Final = b"end of input"
 
 
 @final
@@ -47,6 +48,7 @@ class Console:
             on_open=self._on_open,
             on_message=self._on_message,
             on_close=self._on_close,
+            on_pong=lambda ws, payload: ws.close() if payload == _LAST else None,
             on_drain=lambda _ws: self._watch(),
             on_failure=self._on_failure,
             headers=headers,
@@ -116,7 +118,7 @@ class Console:
             room = ws.send(line.decode("utf-8", "replace"))
         if not data:
             self._unwatch()
-            ws.close()
+            ws.ping(_LAST)  # its pong comes behind whatever the server answers at once to what was typed
         elif not room:
             self._unwatch()  # until on_drain
         elif self._watcher is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from ssl import SSLContext
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -28,7 +30,8 @@ class WsServer:
     The callbacks are those of `WebSocket` and are given to every new one; ``on_open(ws)`` comes first. They may be
     replaced, for later WebSockets. ``on_handshake(req, res)`` sees each request before it is upgraded, and refuses it
     by answering it. A WebSocket may come from a page of any origin, because such a server has no pages of its own:
-    restrict it with `origins`. The handshake has to be complete within `handshake_timeout` seconds.
+    restrict it with `origins`. The handshake has to be complete within `handshake_timeout` seconds. With `tls`, a
+    server-side context, it serves ``wss``. Beyond `max_connections` new ones wait in the backlog.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class WsServer:
         limits: WsLimits = DEFAULT_LIMITS,
         timeouts: WsTimeouts = DEFAULT_TIMEOUTS,
         handshake_timeout: float = _HANDSHAKE,
+        max_connections: int | None = None,
+        tls: SSLContext | None = None,
     ) -> None:
         self.loop: Final = loop
         self.on_open = on_open
@@ -72,6 +77,8 @@ class WsServer:
             self._on_request,
             limits=Limits(body=0, pipeline=1),
             timeouts=Timeouts(head=handshake_timeout, body=handshake_timeout, idle=handshake_timeout),
+            tls=tls,
+            max_connections=max_connections,
         )
 
     @property
@@ -96,6 +103,10 @@ class WsServer:
     def listen_unix(self, path: str, mode: int = 0o660, *, backlog: int = 2048) -> None:
         """Listen on a Unix socket. Raises `AddressError` when the path is a living server's or not a socket."""
         self._http.listen_unix(path, mode, backlog=backlog)
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Take over a socket that listens already, one of `nimloop_net.inherited_sockets` say; else `AddressError`."""
+        self._http.adopt(sock)
 
     def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:
         """Stop listening and close every WebSocket with 1001.

@@ -249,7 +249,27 @@ def test_files_have_a_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     while outbox.size:
         assert outbox.write_to(Kernel().sock)
         turns += 1
-    assert turns == 5
+    assert turns == 10
+
+
+@pytest.mark.parametrize("size", [20 << 20, 700_000, (1 << 20) + 1])
+def test_bytes_have_a_quota(size: int) -> None:
+    """Nor of bytes; and no call is so long that a peer who reads as fast could keep it from returning."""
+    outbox = Outbox()
+    data = os.urandom(size)
+    count = (20 << 20) // size
+    for _ in range(count):
+        outbox.add(data)
+    kernel = Kernel()
+    turns = 0
+    while outbox.size:
+        before = len(kernel.taken)
+        assert outbox.write_to(kernel.sock)
+        assert len(kernel.taken) - before <= 3 << 20
+        turns += 1
+    assert turns >= 7
+    assert len(kernel.calls) >= 19
+    assert kernel.taken == data * count
 
 
 def test_without_sendfile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,13 @@ from nimloop_net._sendfile import FileRange
 
 _JOIN_BYTES: Final = 65536  # up to here, joining pieces, however many, is cheaper than describing them to sendmsg
 _GATHER: Final = 64  # pieces per sendmsg; Linux allows 1024 (IOV_MAX), beyond a few dozen nothing is gained
-_QUOTA: Final = 4 << 20  # bytes per turn, so that a fast reader cannot keep the loop for itself
+_QUOTA: Final = 2 << 20  # bytes per turn, so that a fast reader cannot keep the loop for itself
+_CALL: Final = 1 << 20  # bytes per call, because the kernel goes on as long as the peer makes room
 
-_MSG_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)  # Linux: a head and its file leave in full packets
+# Linux: a head and its file leave in full packets. Measured over loopback with files of 100 bytes to 100 KB: one packet
+# less, and 15 to 23 % less CPU. TCP_CORK would take two more calls to do the same, and for bytes alone there is nothing
+# to hold together: they leave in one call anyway.
+_MSG_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 
 
 @final
@@ -75,8 +79,9 @@ class Outbox:
                         items.popleft()
                         first.close()
                 elif len(items) == 1:
-                    sent = self._send(sock, fd, first)
-                    if sent == self.size:  # nearly always
+                    size = self.size
+                    sent = self._send(sock, fd, first if size <= _CALL else memoryview(first)[:_CALL])
+                    if sent == size:  # nearly always
                         items.clear()
                         self.size = 0
                         return True
@@ -122,6 +127,10 @@ class Outbox:
                 more = _MSG_MORE
                 break
             if len(pieces) >= _GATHER and total + len(item) > _JOIN_BYTES:
+                break
+            if total + len(item) >= _CALL:
+                pieces.append(memoryview(item)[: _CALL - total])
+                total = _CALL
                 break
             pieces.append(item)
             total += len(item)

@@ -1,4 +1,9 @@
-"""A stream server: listening sockets, and the connections that came in through them."""
+"""A stream server: listening sockets, and the connections that came in through them.
+
+Connections are made anew for each peer. A pool would not pay: making one takes 5 µs where accepting, serving and
+closing takes more than 100, most of that in the kernel, and putting every field of a used one back costs half as much
+again. Read buffers need none: there is one for the whole loop.
+"""
 
 from __future__ import annotations
 

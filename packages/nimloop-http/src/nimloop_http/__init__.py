@@ -23,6 +23,8 @@ from nimloop_http.forms import FormReader as FormReader
 from nimloop_http.forms import parse_form as parse_form
 from nimloop_http.limits import Limits as Limits
 from nimloop_http.limits import Timeouts as Timeouts
+from nimloop_http.metrics import ServerStats as ServerStats
+from nimloop_http.metrics import metrics_handler as metrics_handler
 from nimloop_http.parser import Body as Body
 from nimloop_http.parser import End as End
 from nimloop_http.parser import Event as Event
@@ -76,6 +78,7 @@ __all__ = [
     "RateLimiter",
     "RequestBody",
     "ResponseStream",
+    "ServerStats",
     "StaticFiles",
     "Timeouts",
     "Trailers",
@@ -83,6 +86,7 @@ __all__ = [
     "WsgiBridge",
     "content_disposition",
     "get_file_ext",
+    "metrics_handler",
     "network_of",
     "parse_form",
     "parse_range",

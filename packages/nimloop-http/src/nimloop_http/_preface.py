@@ -39,6 +39,7 @@ class Preface:
         self._data = b""
         proxies = server.proxies
         if self._wants_header and (proxies is None or not proxies.trusts(Source(connection).ip())):
+            server.count_rejected()
             server.reject(connection, "it is none of the proxies that may speak the PROXY protocol")
             return
         self._timer: Final = connection.loop.call_later(server.timeouts.head, self._expired)
@@ -89,6 +90,7 @@ class Preface:
     def _expired(self) -> None:
         self._server.reject(self._connection, "it did not say in time what it wants")
 
-    def _on_close(self, _connection: Connection, error: Exception | None) -> None:
+    def _on_close(self, connection: Connection, _error: Exception | None) -> None:
         self._timer.cancel()
-        self._server.count_preface_failure(error)
+        self._server.count_rejected()
+        self._server.count_sent(connection)

@@ -60,6 +60,7 @@ class HttpSession:
         "_advancing",
         "_behind",
         "_blocked",
+        "_by_status",
         "_clock",
         "_deadline_ns",
         "_open",
@@ -84,6 +85,7 @@ class HttpSession:
         self.source: Final = source
         self.date_line: Final = server.date_line
         self._server: Final = server
+        self._by_status: Final = server.by_status
         self._parser: Final = HttpParser(server.parser_limits, methods=None, empty_ends=False, expectations=False)
         self._state = _SERVING
         self._open: Final[list[HttpResponse]] = []  # few: a deque would begin with 760 bytes
@@ -494,6 +496,7 @@ class HttpSession:
         response.on_close = None  # often leads back here: a cycle
         if response._ending is not None:
             response.tell_end(complete=True)
+        self._by_status[response._status] += 1
         queue = self._open
         if queue[0] is not response:
             return
@@ -530,6 +533,10 @@ class HttpSession:
         if room:
             self.connection.loop.call_soon(response.drained)
 
+    def count_lost(self) -> None:
+        """Take note that a client has gone before its answer was complete."""
+        self._server.lost += 1
+
     def break_off(self) -> None:
         """Cut the connection in the middle of a response, so that nobody takes it for complete."""
         self._state = _ENDED
@@ -549,6 +556,7 @@ class HttpSession:
             raise StaleResponseError("the client has ended the connection, or its side of it")
         connection.send(data)
         self._state = _ENDED
+        self._by_status[101] += 1
         self._timer.cancel()
         self._open.clear()
         connection.on_data = connection.on_eof = connection.on_drain = connection.on_close = None
@@ -579,6 +587,7 @@ class HttpSession:
         self._abandon(error or ConnectionResetError("the client has gone"))
         self._postponed = self._upgrading = None
         self._timer.cancel()
+        self._server.count_sent(self.connection)
         while self._open:
             self._open.pop(0).lost(from_loop=True)
 

@@ -349,6 +349,7 @@ class HttpResponse:
                 os.close(item[0])
         self.held = None
         if self._state != DONE:
+            self._session.count_lost()
             self._tell(self.on_close, from_loop=from_loop)
             if self._stream is not None:
                 self._tell(self._stream.on_close, from_loop=from_loop)

@@ -23,6 +23,7 @@ from nimloop_http._session import HttpSession
 from nimloop_http._source import Source
 from nimloop_http._workers import WorkerPool
 from nimloop_http.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, Limits, Timeouts
+from nimloop_http.metrics import ServerStats
 from nimloop_http.proxy import TrustedProxies
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
@@ -40,6 +41,9 @@ _METHODS: Final = STANDARD_METHODS - {"CONNECT"}
 # Disks do not get faster with many threads; one that writes for each file that is being received may wait.
 _FILE_THREADS: Final = 4
 _FILE_JOBS: Final = 4096
+
+# No status of the RFCs: the one that nginx writes to its log when the client has gone before the answer.
+CLIENT_GONE: Final = 499
 
 log: Final = logging.getLogger("nimloop.http")
 access: Final = logging.getLogger("nimloop.http.access")
@@ -100,6 +104,9 @@ class HttpServer:
         self.write_ns: Final = int(timeouts.write * 1e9)
         self.answer_ns: Final = int(timeouts.answer * 1e9)
         self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write, timeouts.answer)
+        self.by_status: Final = [0] * 600  # complete answers; an index is the cheapest way to count
+        self.lost = 0
+        self._accepted = self._rejected = self._bytes_sent = 0
         self._workers: WorkerPool | None = None
         self._tcp: Final = TcpServer(loop, on_accept=self._on_accept, max_connections=max_connections)
         self.stopping = False
@@ -157,6 +164,20 @@ class HttpServer:
         self.close()
 
     @property
+    def stats(self) -> ServerStats:
+        """A snapshot of what the server has done and has to do."""
+        connections = self._tcp.connections
+        return ServerStats(
+            connections=len(connections),
+            accepted=self._accepted,
+            rejected=self._rejected,
+            responses=sum(self.by_status),
+            statuses={status: count for status, count in enumerate(self.by_status) if count},
+            lost=self.lost,
+            bytes_sent=self._bytes_sent + sum(connection.bytes_sent for connection in connections),
+        )
+
+    @property
     def workers(self) -> WorkerPool:
         """Threads for what would block the loop, such as writing uploads to files; started when they are needed."""
         if self._workers is None:
@@ -181,17 +202,24 @@ class HttpServer:
         what = f"{head.method} {head.target} HTTP/1.{head.minor}".replace('"', "%22") if head is not None else "-"
         milliseconds = (self.loop.clock() - started_ns) / 1e6
         client = response.client_ip or "unix"
-        access.info('%s "%s" %d %d %.1fms', client, what, response.status_code, response.bytes_sent, milliseconds)
+        status = response.status_code if response.sent else CLIENT_GONE
+        access.info('%s "%s" %d %d %.1fms', client, what, status, response.bytes_sent, milliseconds)
 
     def reject(self, connection: Connection, why: str) -> None:
         """Cut a connection off before its first request."""
         log.info("a connection from %s was refused: %s", connection.peer, why)
         connection.abort()
 
-    def count_preface_failure(self, error: Exception | None) -> None:
+    def count_rejected(self) -> None:
         """Take note that a connection has ended before its first request."""
+        self._rejected += 1
+
+    def count_sent(self, connection: Connection) -> None:
+        """Take note of what a connection that has ended was sent."""
+        self._bytes_sent += connection.bytes_sent
 
     def _on_accept(self, connection: Connection) -> None:
+        self._accepted += 1
         # The callbacks of the connection keep whatever is made here.
         if self.tls is None and not self.proxy_protocol:
             HttpSession(self, connection, Source(connection, self.proxies))

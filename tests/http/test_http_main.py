@@ -8,18 +8,21 @@ import re
 import runpy
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Protocol, final
 
 import pytest
+from tests.net.certificates import certificate, client_context
 
 from nimloop_core import Loop
-from nimloop_http import HttpServer, OnRequest
+from nimloop_http import HttpServer, OnRequest, Timeouts
 from nimloop_http import __main__ as command
 
 PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
@@ -299,6 +302,17 @@ BAD = [
     (["{folder}", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8000: "),
     (["{folder}", "--host", "a" * 300], "'aaaaaaaa"),
     (["{folder}", "--backend", "magic"], "no backend 'magic' on this system; it has: "),
+    (["nomodule:app"], "there is no module 'nomodule' here"),
+    (["json:nothing"], "json has no nothing"),
+    (["json:nothing.more"], "json has no nothing.more"),
+    (["json:__doc__"], "json:__doc__ cannot be called: str"),
+    (["json:"], "'json:' is neither a folder nor module:attr"),
+    (["1x:y"], "'1x:y' is neither a folder nor module:attr"),
+    (["{folder}", "--tls-key", "x"], "--tls-key needs --tls-cert"),
+    (["{folder}", "--tls-cert", "{folder}/hello.txt"], "cannot load the certificate '{folder}/hello.txt': "),
+    (["{folder}", "--tls-cert", "{folder}/nothing"], "cannot load the certificate '{folder}/nothing': No such file"),
+    (["{folder}", "--fd", "999"], "descriptor 999 is no socket: Bad file descriptor"),
+    (["{folder}", "--reload"], "--reload is for module:attr: a folder is always up to date"),
     (["{folder}", "--uds", "{uds}"], "a server is listening on '{uds}' already"),
     (["{folder}", "--uds", "{folder}/hello.txt"], "'{folder}/hello.txt' exists and is not a socket"),
     (["{folder}", "--uds", "{folder}"], "'{folder}' exists and is not a socket"),
@@ -334,6 +348,10 @@ def test_what_cannot_begin(
         (["--port", ""], "a port is a number between 0 and 65535, not ''"),
         (["--port"], "expected one argument"),
         (["--host"], "expected one argument"),
+        (["--grace", "soon"], "a time is a number of seconds, more than 0 and up to a day, not 'soon'"),
+        (["--grace", "0"], "a time is a number of seconds, more than 0 and up to a day, not '0'"),
+        (["--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
+        (["--fd", "x"], "argument --fd: invalid int value: 'x'"),
     ],
 )
 def test_what_is_not_understood(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -388,6 +406,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         command.main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
+    for option in ("--fd", "--tls-cert", "--tls-key", "--log-level", "--grace", "--reload", "module:attr"):
+        assert option in out
     for option in ("DIR", "--host", "--port", "--uds", "--[no-]access-log", "--no-listing", "--dotfiles", "--backend"):
         assert option.replace("[no-]", "") in out
     for default in ("127.0.0.1", "8000"):
@@ -404,6 +424,197 @@ def test_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("nimloop-http ")
 
 
+# Applications ---------------------------------------------------------------------------------------------------
+
+APPLICATIONS = """
+def handler(req, res):
+    res.send(f"handler {req.path} {req.scheme} {req.client_ip}")
+
+
+class Handler:
+    def __call__(self, req, res):
+        res.send("object")
+
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"wsgi " + environ["PATH_INFO"].encode()]
+
+
+class Wsgi:
+    def __call__(self, environ, start_response):
+        return wsgi(environ, start_response)
+
+
+def slow(req, res):
+    res.connection.loop.call_later(60.0, res.send)
+
+
+class inner:
+    handler = Handler()
+    wsgi = Wsgi()
+"""
+
+
+@pytest.fixture
+def applications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a module with applications in the current folder."""
+    path = tmp_path / "apps.py"
+    path.write_text(APPLICATIONS)
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def port_of(line: str) -> int:
+    """Find the port in the start-up line."""
+    found = re.search(r" at https?://127\.0\.0\.1:(\d+)/ ", line)
+    assert found is not None, line
+    return int(found[1])
+
+
+def get(port: int, path: str = "/", context: ssl.SSLContext | None = None) -> bytes:
+    """Ask once, over a new connection."""
+    if context is None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    else:
+        connection = HTTPSConnection("localhost", port, timeout=PATIENCE, context=context)
+    try:
+        return fetch(connection, path)[1]
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "body"),
+    [
+        ("handler", b"handler /x http 127.0.0.1"),
+        ("inner.handler", b"object"),
+        ("wsgi", b"wsgi /x"),
+        ("inner.wsgi", b"wsgi /x"),
+    ],
+)
+def test_h13_handlers_and_wsgi_applications_are_told_apart(
+    applications: Path, start: Start, attribute: str, body: bytes
+) -> None:
+    """Functions and objects alike, by the names of their parameters."""
+    program = start(f"{applications.stem}:{attribute}", "--port", "0", "--no-access-log")
+    line = program.line()
+    assert line.startswith(f"Serving apps:{attribute} at http://127.0.0.1:")
+    assert get(port_of(line), "/x") == body
+    assert program.end() == (0, "", "")
+
+
+def test_h13_https(applications: Path, start: Start) -> None:
+    """The link says so, and the handler knows."""
+    pem = applications.with_name("cert.pem")
+    leaf = certificate("localhost")
+    leaf.private_key_and_cert_chain_pem.write_to_path(pem)
+    program = start("apps:handler", "--port", "0", "--tls-cert", str(pem), "--no-access-log")
+    line = program.line()
+    assert " at https://127.0.0.1:" in line
+    assert get(port_of(line), "/x", client_context()) == b"handler /x https 127.0.0.1"
+    assert program.end()[0] == 0
+
+
+# sd_listen_fds(3): the descriptors begin at 3, the variables name the process that they are for.
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_h13_an_inherited_socket(applications: Path) -> None:
+    """By its number, or as systemd passes it."""
+    for systemd in (False, True):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            arguments = [sys.executable, "-m", "nimloop_http", "apps:handler", "--no-access-log"]
+            if systemd:
+                arguments = [sys.executable, "-c", AS_SYSTEMD, str(listener.fileno()), *arguments]
+            else:
+                arguments += ["--fd", str(listener.fileno())]
+            process = subprocess.Popen(
+                arguments, pass_fds=[listener.fileno()], stdout=subprocess.PIPE, cwd=applications.parent
+            )
+            try:
+                assert process.stdout is not None
+                assert f"http://127.0.0.1:{port}/" in process.stdout.readline().decode()
+                assert get(port, "/x").startswith(b"handler /x")
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+                process.communicate()
+
+
+def test_h13_grace(applications: Path, start: Start) -> None:
+    """What takes longer is cut off, and that is a clean stop."""
+    program = start(f"{applications.stem}:slow", "--port", "0", "--grace", "0.1")
+    port = port_of(program.line())
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as other:
+            other.sendall(b"\0")  # answered after the request before it was seen
+            assert other.recv(100).startswith(b"HTTP/1.1 400")
+        assert program.end()[0] == 0
+        with pytest.raises(ConnectionResetError):
+            sock.recv(100)
+
+
+def test_h13_an_application_that_cannot_be_imported_is_status_1(tmp_path: Path, start: Start) -> None:
+    """With the traceback, which says where."""
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    program = start("broken:app", PYTHONPATH=str(tmp_path))
+    _, err = program.finish()
+    assert program.process.returncode == 1
+    assert "Traceback" in err
+    assert "nothing_of_that_name" in err
+
+
+def test_h13_reload(applications: Path, start: Start) -> None:
+    """A change is served, a syntax error waited out, on one port that never refuses."""
+    program = start("apps:handler", "--port", "0", "--reload", "--no-access-log", PYTHONDONTWRITEBYTECODE="1")
+    line = program.line()
+    assert "(reloading; stop with Ctrl+C)" in line
+    port = port_of(line)
+    assert get(port).startswith(b"handler /")
+
+    def until_it_says(text: bytes) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not get(port).startswith(text):
+            assert time.monotonic() < deadline
+
+    applications.write_text(APPLICATIONS.replace("handler {req.path}", "changed {req.path}"))
+    until_it_says(b"changed /")
+    applications.write_text("def handler(:\n")
+    assert program.process.stderr is not None
+    while b"waiting for a change" not in (said := program.process.stderr.readline()):
+        assert said
+    applications.write_text(APPLICATIONS.replace("handler {req.path}", "mended {req.path}"))
+    assert get(port).startswith(b"mended /")  # it waits until somebody serves again
+    status, out, _ = program.end()
+    assert (status, out) == (0, "")
+    with pytest.raises(ConnectionRefusedError):
+        get(port)
+
+
+def test_h13_a_child_ends_with_its_parent(applications: Path, start: Start) -> None:
+    """However the parent has ended: nobody is left behind on the port."""
+    program = start(f"{applications.stem}:handler", "--port", "0", "--reload")
+    port = port_of(program.line())
+    assert get(port).startswith(b"handler /")
+    program.process.kill()
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            get(port)
+        except OSError:
+            break
+        assert time.monotonic() < deadline
+
+
 # In this process, where a terminal can be made up ---------------------------------------------------------------
 
 
@@ -417,11 +628,18 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
         port: int,
         *,
         uds: str | None,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        timeouts: Timeouts,
         access_log: bool,
         backend: str | None,
         on_listening: Callable[[HttpServer], object],
     ) -> int:
-        with Loop(backend) as loop, HttpServer(loop, on_request, access_log=access_log) as server:
+        with (
+            Loop(backend) as loop,
+            HttpServer(loop, on_request, tls=tls, timeouts=timeouts, access_log=access_log) as server,
+        ):
+            assert not sockets
             if uds is not None:
                 server.listen_unix(uds)
             else:

@@ -1,86 +1,73 @@
-"""Serve a folder over HTTP from the command line."""
+"""Serve a folder, a handler or a WSGI application from the command line."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import platform
 import socket
+import ssl
 import sys
+import traceback
+from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
-from nimloop_core import BackendUnavailableError
-from nimloop_http.server import HttpServer, serve
+from nimloop_core import READ, BackendUnavailableError
+from nimloop_http._application import ApplicationError, as_handler, load_application
+from nimloop_http._arguments import parser, server_arguments
+from nimloop_http._reload import PARENT_PIPE, open_sockets, run_reloading
+from nimloop_http.limits import DEFAULT_TIMEOUTS
+from nimloop_http.server import HttpServer, OnRequest, serve
 from nimloop_http.static import StaticFiles
-from nimloop_net import AddressError
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m nimloop_http",
-        description="Serve a folder over HTTP. Ctrl+C finishes what is under way and stops.",
-    )
-    parser.add_argument("folder", metavar="DIR", nargs="?", default=".", help="the folder to serve (default: this one)")
-    parser.add_argument("--host", default="127.0.0.1", help="address or name to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=8000, help="port, 0 for a free one (default: %(default)s)")
-    parser.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
-    parser.add_argument(
-        "--access-log",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a line for each request to standard error (default: on)",
-    )
-    parser.add_argument(
-        "--listing",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="show folders without an index page (default: on)",
-    )
-    parser.add_argument("--dotfiles", action="store_true", help="serve files whose name begins with a dot, too")
-    parser.add_argument("--backend", metavar="NAME", help="how to wait for events: epoll, poll (default: the best)")
-    parser.add_argument("--version", action="store_true", help="show the versions and exit")
-    return parser
-
-
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"a port is a number between 0 and 65535, not {text!r}")
-    return port
-
-
-def _version() -> str:
-    packages = " ".join(f"{name} {version(name)}" for name in ("nimloop-http", "nimloop-net", "nimloop-core"))
-    return f"{packages}; {platform.python_implementation()} {platform.python_version()}"
+from nimloop_net import Address, AddressError, inherited_sockets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0 after a clean stop, 2 when it could not begin."""
-    options = _parser().parse_args(arguments)
+    """Run the command line; return the exit status: 0 after a clean stop, 1 when it died, 2 when it could not begin."""
+    options = parser().parse_args(arguments)
     if options.version:
         print(_version())
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     try:
-        files = StaticFiles(options.folder, listing=options.listing, dotfiles=options.dotfiles)
+        tls = _context(options)
+        sockets = _sockets(options)
+        if options.reload:
+            return _reload(options, sockets, secure=tls is not None)
+        on_request, name = _application(options)
+    except (ApplicationError, AddressError) as error:
+        return _fail(str(error))
     except OSError as error:
-        return _fail(f"cannot serve {options.folder!r}: {error.strerror}")
+        return _fail(_explain(error, options))
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return _serve(options, on_request, name, tls, sockets)
 
+
+def _serve(
+    options: Namespace, on_request: OnRequest, name: str, tls: ssl.SSLContext | None, sockets: list[socket.socket]
+) -> int:
     def announce(server: HttpServer) -> None:
-        folder = files.root if files.root.isprintable() else repr(files.root)
-        _say(f"Serving {folder} at {_link(server)} (stop with Ctrl+C)")
+        if options.announce:
+            _say(f"Serving {name} at {_link(server.addresses[0], secure=tls is not None)} (stop with Ctrl+C)")
+        parent = os.environ.get(PARENT_PIPE)
+        if parent is not None:
+            server.loop.register(int(parent), READ, lambda _events: os._exit(1))
 
     try:
         serve(
-            files.serve,
+            on_request,
             options.host,
             options.port,
             uds=options.uds,
+            sockets=sockets,
+            tls=tls,
+            timeouts=replace(DEFAULT_TIMEOUTS, grace=options.grace),
             access_log=options.access_log,
             backend=options.backend,
             on_listening=announce,
@@ -88,21 +75,87 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (AddressError, BackendUnavailableError) as error:
         return _fail(str(error))
     except OSError as error:
-        text = error.strerror or str(error)
-        if options.uds is not None:
-            return _fail(f"cannot listen on {options.uds!r}: {text}")
-        return _fail(f"cannot listen on {options.host!r}: {text}" if isinstance(error, socket.gaierror) else text)
+        return _fail(_explain(error, options))
     except KeyboardInterrupt:
         return 130  # Ctrl+C while a name was looked up; the shell's number for it
     return 0
 
 
-def _link(server: HttpServer) -> str:
-    address = server.addresses[0]
+def _application(options: Namespace) -> tuple[OnRequest, str]:
+    """Return what is to be served, and what it is called."""
+    what: str = options.what
+    if ":" in what and not os.path.isdir(what):
+        return as_handler(load_application(what)), what
+    try:
+        files = StaticFiles(what, listing=options.listing, dotfiles=options.dotfiles)
+    except OSError as error:
+        raise ApplicationError(f"cannot serve {what!r}: {error.strerror}") from None
+    return files.serve, files.root if files.root.isprintable() else repr(files.root)
+
+
+def _context(options: Namespace) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        if options.tls_key is not None:
+            raise ApplicationError("--tls-key needs --tls-cert")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        text = error.strerror or str(error)
+        raise ApplicationError(f"cannot load the certificate {options.tls_cert!r}: {text}") from None
+    return context
+
+
+def _sockets(options: Namespace) -> list[socket.socket]:
+    """Return the sockets that somebody else has opened: those that were named, or else those of systemd."""
+    found: list[socket.socket] = []
+    for fd in options.fd:
+        try:
+            found.append(socket.socket(fileno=fd))
+        except OSError as error:
+            raise AddressError(f"descriptor {fd} is no socket: {error.strerror}") from None
+    if not found and options.uds is None:
+        found = [sock for _, sock in inherited_sockets() if sock.type == socket.SOCK_STREAM]
+    return found
+
+
+def _reload(options: Namespace, sockets: list[socket.socket], *, secure: bool) -> int:
+    """Serve in a child process that is replaced when the source changes."""
+    if ":" not in options.what:
+        raise ApplicationError("--reload is for module:attr: a folder is always up to date")
+    # A Unix socket's path belongs to whoever listens, so there the child does; clients have to try again.
+    opened = sockets if sockets or options.uds is not None else open_sockets(options.host, options.port)
+    address: Address = options.uds
+    if opened:
+        name = opened[0].getsockname()
+        address = name if isinstance(name, str) else (str(name[0]), int(name[1]))
+    _say(f"Serving {options.what} at {_link(address, secure=secure)} (reloading; stop with Ctrl+C)")
+    try:
+        return run_reloading(server_arguments(options), opened, lambda text: _warn(f"{options.what} {text}"))
+    finally:
+        for sock in opened:
+            sock.close()
+
+
+def _explain(error: OSError, options: Namespace) -> str:
+    text = error.strerror or str(error)
+    if options.uds is not None:
+        return f"cannot listen on {options.uds!r}: {text}"
+    return f"cannot listen on {options.host!r}: {text}" if isinstance(error, socket.gaierror) else text
+
+
+def _link(address: Address, *, secure: bool) -> str:
     if isinstance(address, str):
         return f"the Unix socket {address}"
+    scheme = "https" if secure else "http"
     host, port = address
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+
+
+def _version() -> str:
+    packages = " ".join(f"{name} {version(name)}" for name in ("nimloop-http", "nimloop-net", "nimloop-core"))
+    return f"{packages}; {platform.python_implementation()} {platform.python_version()}"
 
 
 def _say(text: str) -> None:
@@ -118,8 +171,12 @@ def _say(text: str) -> None:
         os.close(nowhere)
 
 
-def _fail(text: str) -> int:
+def _warn(text: str) -> None:
     print(f"nimloop_http: {text}", file=sys.stderr)
+
+
+def _fail(text: str) -> int:
+    _warn(text)
     return 2
 
 

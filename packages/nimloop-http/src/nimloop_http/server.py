@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ssl import SSLContext
 from types import TracebackType
@@ -234,6 +234,11 @@ def serve(
     *,
     on_headers: OnHeaders | None = None,
     uds: str | None = None,
+    sockets: Sequence[socket.socket] = (),
+    tls: SSLContext | None = None,
+    proxies: TrustedProxies | None = None,
+    proxy_protocol: bool = False,
+    max_connections: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     access_log: bool = False,
@@ -242,15 +247,29 @@ def serve(
 ) -> int:
     """Serve until SIGINT or SIGTERM, then finish what is under way; a second signal ends at once.
 
-    Listens on `host` and `port`, or on the Unix socket `uds`. ``on_listening(server)`` is called when it does. Returns
-    the number of connections that had to be cut off. Raises OSError when it cannot listen. Main thread only.
+    Listens on `host` and `port`, or on the Unix socket `uds`, or on `sockets` that listen already and are taken over.
+    ``on_listening(server)`` is called when it does. The other settings are those of `HttpServer`. Returns the number of
+    connections that had to be cut off. Raises OSError when it cannot listen. Main thread only.
     """
     with Loop(backend) as loop:
         server = HttpServer(
-            loop, on_request, on_headers=on_headers, limits=limits, timeouts=timeouts, access_log=access_log
+            loop,
+            on_request,
+            on_headers=on_headers,
+            tls=tls,
+            proxies=proxies,
+            proxy_protocol=proxy_protocol,
+            max_connections=max_connections,
+            limits=limits,
+            timeouts=timeouts,
+            access_log=access_log,
         )
         with server:
-            if uds is not None:
+            for sock in sockets:
+                server.adopt(sock)
+            if sockets:
+                pass
+            elif uds is not None:
                 server.listen_unix(uds)
             else:
                 server.listen(host, port)

@@ -1,0 +1,96 @@
+"""What may stand on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; its errors end the program with status 2."""
+    made = argparse.ArgumentParser(
+        prog="python -m nimloop_http",
+        description="Serve a folder, a handler or a WSGI application over HTTP. "
+        "Ctrl+C finishes what is under way and stops; a second one stops at once.",
+    )
+    made.add_argument(
+        "what",
+        metavar="DIR | module:attr",
+        nargs="?",
+        default=".",
+        help="the folder, or the handler or WSGI application, to serve (default: this folder)",
+    )
+    made.add_argument("--host", default="127.0.0.1", help="address or name to listen on (default: %(default)s)")
+    made.add_argument("--port", type=_port, default=8000, help="port, 0 for a free one (default: %(default)s)")
+    made.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
+    made.add_argument(
+        "--fd",
+        metavar="N",
+        type=int,
+        action="append",
+        default=[],
+        help="serve a listening socket that was inherited; those of systemd are found without",
+    )
+    made.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate and its chain (PEM)")
+    made.add_argument("--tls-key", metavar="FILE", help="its private key, unless that is in the same file")
+    made.add_argument(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a line for each request to standard error (default: on)",
+    )
+    made.add_argument(
+        "--log-level", choices=LEVELS, default="info", help="what is worth a line otherwise (default: %(default)s)"
+    )
+    made.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=_seconds,
+        default=10.0,
+        help="how long requests may take once it is asked to stop (default: %(default)g)",
+    )
+    made.add_argument("--reload", action="store_true", help="start again when a Python file below this folder changes")
+    made.add_argument(
+        "--listing",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show folders without an index page (default: on)",
+    )
+    made.add_argument("--dotfiles", action="store_true", help="serve files whose name begins with a dot, too")
+    made.add_argument("--backend", metavar="NAME", help="how to wait for events: epoll, poll (default: the best)")
+    made.add_argument("--version", action="store_true", help="show the versions and exit")
+    made.add_argument("--announce", action=argparse.BooleanOptionalAction, default=True, help=argparse.SUPPRESS)
+    return made
+
+
+def server_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the arguments for a child that serves the same on inherited sockets."""
+    arguments = [options.what, "--grace", str(options.grace), "--log-level", options.log_level]
+    arguments += ["--access-log" if options.access_log else "--no-access-log"]
+    for name in ("uds", "tls_cert", "tls_key", "backend"):
+        value = getattr(options, name)
+        if value is not None:
+            arguments += ["--" + name.replace("_", "-"), value]
+    return arguments
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number between 0 and 65535, not {text!r}")
+    return port
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"a time is a number of seconds, more than 0 and up to a day, not {text!r}")
+    return seconds

@@ -164,6 +164,34 @@ def test_h13_shutdown_answers_what_is_under_way(site: Site) -> None:
     assert set(kept) == {"/idle", "/a", "/b", "/stream", "/post"}
 
 
+@pytest.mark.parametrize("sent", [0, 5])
+def test_h13_a_client_that_has_just_connected_gets_its_answer(timed_site: Site, sent: int) -> None:
+    """Its request may be on the way already. One is answered, and no more; nobody is waited for long."""
+    asked: list[str] = []
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        asked.append(req.path)
+        res.send("just in time")
+
+    done: list[int] = []
+    server = timed_site.start(on_request)
+    client, silent = timed_site.dial(), timed_site.dial()
+    client.send(request()[:sent] or b"")
+    timed_site.settle()
+    server.shutdown(10.0, done.append)
+    timed_site.settle()
+    client.send(request()[sent:] + request("GET", "/next"))
+    answer = parse(client.read_all(), ["GET"], ended=True)[0]
+    assert (answer.body, answer.get("connection")) == (b"just in time", "close")
+    assert asked == ["/"]
+    client.close()
+    timed_site.pass_time(0.6, 0.01)
+    assert silent.poll()
+    silent.close()
+    timed_site.until(lambda: done)
+    assert done == [0]
+
+
 def test_h13_what_is_busy_after_the_grace_is_cut(timed_site: Site) -> None:
     """And counted; each of its responses is told."""
     told: list[str] = []
@@ -178,10 +206,10 @@ def test_h13_what_is_busy_after_the_grace_is_cut(timed_site: Site) -> None:
     other.send(request("GET", "/3"))
     timed_site.settle()
     server.shutdown(on_done=done.append)
-    timed_site.settle()
+    timed_site.pass_time(0.6, 0.01)
     assert idle.read_all() == b""
     idle.close()
-    timed_site.pass_time(2.9, 0.1)
+    timed_site.pass_time(2.3, 0.1)
     assert (told, done) == ([], [])
     timed_site.pass_time(0.2, 0.1)
     assert (sorted(told), done) == (["/1", "/2", "/3"], [2])

@@ -168,7 +168,7 @@ class HttpSession:
                 if (
                     event.has_body
                     or event.upgrade
-                    or server.on_headers is not None
+                    or server.looks_first
                     or (methods is not None and event.method not in methods)
                     or event.unknown_expectation
                 ):
@@ -239,6 +239,8 @@ class HttpSession:
             self._receiving = body
         if server.access_log:
             server.log_when_done(response)
+        if server.stopping:
+            self._state = _LAST
         try:
             if server.methods is not None and head.method not in server.methods:
                 raise UnknownMethodError(f"the method {head.method[:30]!r} is not implemented")  # noqa: TRY301
@@ -569,8 +571,15 @@ class HttpSession:
     # Ending ---------------------------------------------------------------------------------------------------
 
     def _on_shutdown(self, _connection: Connection) -> None:
-        """The server is stopping: end now if nothing is under way, else after the answers that are."""
-        if self._state == _SERVING:
+        """The server is stopping: end now if nothing is under way, else after the answers that are.
+
+        A new connection, and one in the middle of a head, has a moment to send its one last request: the client could
+        not know.
+        """
+        if self._state == _SERVING and self._waiting_for == _FOR_HEAD and not self._open:
+            self._deadline_ns = min(self._deadline_ns, self._clock() + int(_FAREWELL * 1e9))
+            self._timer.reschedule(_FAREWELL)
+        elif self._state == _SERVING:
             self._state = _LAST
             if not self._open:
                 self._end(linger=_FAREWELL)

@@ -85,7 +85,8 @@ class HttpServer:
             tls.set_alpn_protocols(["http/1.1"])
         self.loop: Final = loop
         self.on_request = on_request
-        self.on_headers = on_headers
+        self._on_headers = on_headers
+        self.looks_first = on_headers is not None  # whether a head needs more than to be answered
         self.limits: Final = limits
         # How large a body may be is decided per request, once its head is there.
         self.parser_limits: Final = replace(limits, body=sys.maxsize)
@@ -111,6 +112,16 @@ class HttpServer:
         self._tcp: Final = TcpServer(loop, on_accept=self._on_accept, max_connections=max_connections)
         self.stopping = False
         """Whether `shutdown` or `close` was called."""
+
+    @property
+    def on_headers(self) -> OnHeaders | None:
+        """Called with each request before its body; may be replaced at any time."""
+        return self._on_headers
+
+    @on_headers.setter
+    def on_headers(self, callback: OnHeaders | None) -> None:
+        self._on_headers = callback
+        self.looks_first = callback is not None or self.stopping
 
     @property
     def addresses(self) -> list[Address]:
@@ -145,7 +156,7 @@ class HttpServer:
         `grace` seconds (by default ``timeouts.grace``) is cut off. ``on_done(aborted)`` is called once all connections
         are gone, with the number of those that were cut off.
         """
-        self.stopping = True
+        self.stopping = self.looks_first = True
         self._tcp.shutdown(self.timeouts.grace if grace is None else grace, on_done)
 
     def close(self) -> None:

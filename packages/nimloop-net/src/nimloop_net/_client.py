@@ -41,8 +41,9 @@ CONNECTING: Final = "connecting"
 SECURING: Final = "securing"
 OVER: Final = "over"
 
-# connect(2): it goes on by itself, also when a signal came in between; EWOULDBLOCK is what Windows calls it.
-_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR})
+# connect(2): it goes on by itself, also when a signal came in between. Windows calls it EWOULDBLOCK, which elsewhere is
+# EAGAIN: no local port is free.
+_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK} - {errno.EAGAIN})
 
 OnConnect = Callable[[Connection], object]
 OnConnectError = Callable[[Exception], object]

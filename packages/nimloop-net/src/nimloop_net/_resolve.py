@@ -105,8 +105,8 @@ class Waiting:
 class Resolver:
     """Looks names up with the system's getaddrinfo in at most `threads` threads.
 
-    More than `waiting` names in the queue are refused with `ResolverBusyError`. One resolver serves any number of loops
-    in any number of threads.
+    Up to `waiting` names more have to wait; the next is refused with `ResolverBusyError`. One resolver serves any
+    number of loops in any number of threads.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Resolver:
         if threads < 1 or waiting < 0:
             raise ValueError(f"a resolver needs a thread and no negative queue, not {threads} and {waiting}")
         self._max_threads: Final = threads
-        self._max_queued: Final = waiting
+        self._limit: Final = threads + waiting
         self._getaddrinfo: Final = getaddrinfo
         self._forget_all()
 
@@ -140,12 +140,11 @@ class Resolver:
         if shares is not None:
             shares.append(share)
             return None
-        idle = self._threads < self._max_threads
-        if not idle and len(self._queue) >= self._max_queued:
-            return ResolverBusyError(f"{len(self._queue)} names wait to be looked up already: {host!r} is one too many")
+        if len(self._shares) >= self._limit:
+            return ResolverBusyError(f"{len(self._shares)} names are being looked up already: {host!r} is one too many")
         self._shares[host] = [share]
         self._queue.append(host)
-        if idle:
+        if self._threads < self._max_threads:
             try:
                 threading.Thread(target=self._work, name="nimloop-resolver", daemon=True).start()
             except RuntimeError as error:  # no more threads for this process

@@ -27,13 +27,15 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
 PACKAGE = "nimloop_http"
-C_MODULES = ("_encode_c", "_scan_c")
+C_MODULES = ("_encode_c", "_scan")
 C_PLATFORMS = ("",)  # all
 COMPILED_MODULES = (
+    "_diagnose",
     "_encode",
     "_encode_py",
     "_framing",
     "_grammar",
+    "_head",
     "_headers",
     "_scan_py",
     "_session",

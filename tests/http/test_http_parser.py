@@ -14,8 +14,9 @@ import httptools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.http.scanning import TWINS, use
 
-import nimloop_http._scan_py as scan_module
+import nimloop_http._diagnose as diagnose_module
 import nimloop_http.parser as parser_module
 from nimloop_http import STANDARD_METHODS, Body, End, Event, Head, Headers, HttpParser, Limits, Trailers
 from nimloop_http._grammar import BARE_LINE_END
@@ -32,6 +33,14 @@ from nimloop_http.errors import (
 )
 
 CASES = Path(__file__).with_name("cases")
+
+
+@pytest.fixture(scope="module", params=TWINS, autouse=True)
+def scanner(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the parser scan with each of the twins."""
+    with use(request.param):
+        yield
+
 
 # Writing down what came out ---------------------------------------------------------------------------------------
 
@@ -846,7 +855,7 @@ class CountedPattern:
 def cost_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes, Limits], int]:
     """Give the function that feeds byte by byte and counts."""
     monkeypatch.setattr(parser_module, "bytearray", CountedBuffer, raising=False)
-    for module in (parser_module, scan_module):
+    for module in (parser_module, diagnose_module):
         monkeypatch.setattr(module, "BARE_LINE_END", CountedPattern(BARE_LINE_END))
 
     def cost(data: bytes, limits: Limits) -> int:
@@ -1061,16 +1070,43 @@ def test_remaining_data_takes_out_what_belongs_to_the_next_protocol() -> None:
         rest = parser.remaining_data()
         assert type(rest) is bytes
         assert rest == b"\x81\x00rest"
-        assert parser.idle
+        assert parser.held == 0
+        assert parser.next_event() is None
+        with pytest.raises(ParserStateError, match="another protocol"):
+            parser.push(b"\x81\x00")
         assert parser.remaining_data() == b""
+        parser.end()
 
 
-def test_remaining_data_in_the_middle_of_a_head_lets_another_begin() -> None:
-    """What was searched of the old bytes is forgotten with them."""
+def test_reset_lets_another_connection_begin() -> None:
+    """Whatever was before: the middle of a head or of a body, a pause, an error, an upgrade."""
     parser = HttpParser()
-    assert list(parser.feed(b"GET /1 HTTP/1.1\r\nHost: a\r\nX:")) == []
-    assert parser.remaining_data() == b"GET /1 HTTP/1.1\r\nHost: a\r\nX:"
-    assert [type(event) for event in parser.feed(get())] == [Head, End]
+    parser.remaining_data()
+    parser.reset()
+    beginnings = [
+        b"\r\n",
+        b"GET /1 HTTP/1.1\r\nHost: a\r\nX:",
+        post("Content-Length: 9\r\n", "a"),
+        chunked("1;a"),
+        b"\0",
+    ]
+    for before in [*beginnings, get()]:
+        parser.push(before)
+        if before == b"\0":
+            with pytest.raises(BadRequestError):
+                parser.next_event()
+        elif before == get():
+            parser.pause()
+        else:
+            list(parser)
+        parser.reset()
+        assert parser.idle
+        assert not parser.in_body
+        assert not parser.paused
+        assert parser.held == 0
+        assert written(list(parser.feed(b"\r\n" + chunked("1\r\na\r\n0\r\n\r\n")))) == parsed(
+            [chunked("1\r\na\r\n0\r\n\r\n")]
+        )
 
 
 def test_after_an_error_nothing_goes_on() -> None:
@@ -1185,17 +1221,6 @@ def test_events_can_be_matched_by_position() -> None:
     match Trailers(Headers([("X", "y")])):
         case Trailers(headers):
             assert headers["x"] == "y"
-
-
-def test_the_table_of_states_names_all_of_them() -> None:
-    """The module's documentation is the table that the code follows."""
-    assert parser_module.__doc__ is not None
-    documented = set(re.findall(r"^([A-Z_]+) {2,}", parser_module.__doc__, re.MULTILINE))
-    assert documented == {
-        name.removeprefix("_")
-        for name, value in vars(parser_module).items()
-        if name.startswith("_") and name.isupper() and isinstance(value, int)
-    }
 
 
 @pytest.mark.parametrize("pad", range(81))

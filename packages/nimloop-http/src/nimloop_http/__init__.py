@@ -8,6 +8,7 @@ from nimloop_http._form import Form as Form
 from nimloop_http._form import Part as Part
 from nimloop_http._framing import STANDARD_METHODS as STANDARD_METHODS
 from nimloop_http._framing import Head as Head
+from nimloop_http._head import ResponseHead as ResponseHead
 from nimloop_http._headers import Headers as Headers
 from nimloop_http._incoming import BodySink as BodySink
 from nimloop_http._incoming import RequestBody as RequestBody
@@ -15,6 +16,8 @@ from nimloop_http._mime import get_file_ext as get_file_ext
 from nimloop_http._ranges import ByteRange as ByteRange
 from nimloop_http._ranges import parse_range as parse_range
 from nimloop_http._ranges import parse_ranges as parse_ranges
+from nimloop_http._scanner import find_crlf as find_crlf
+from nimloop_http._scanner import find_double_crlf as find_double_crlf
 from nimloop_http._spool import BodyFile as BodyFile
 from nimloop_http._stream import ResponseStream as ResponseStream
 from nimloop_http.cors import CorsPolicy as CorsPolicy
@@ -77,6 +80,7 @@ __all__ = [
     "ProxyHeader",
     "RateLimiter",
     "RequestBody",
+    "ResponseHead",
     "ResponseStream",
     "ServerStats",
     "StaticFiles",
@@ -85,6 +89,8 @@ __all__ = [
     "TrustedProxies",
     "WsgiBridge",
     "content_disposition",
+    "find_crlf",
+    "find_double_crlf",
     "get_file_ext",
     "metrics_handler",
     "network_of",

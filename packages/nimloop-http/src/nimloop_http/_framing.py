@@ -7,17 +7,20 @@ that could be read in two ways is refused (RFC 9112 §6.3 and §11.2).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, final
+from typing import Final
 
 from nimloop_http._grammar import (
     ABSOLUTE_FORM,
     AUTHORITY_FORM,
     CONTENT_LENGTH,
+    CONTROL_FIELDS,
     DIGITS,
     HOST,
     TOKEN,
 )
-from nimloop_http._headers import Headers
+from nimloop_http._head import Head as Head
+from nimloop_http._head import ResponseHead
+from nimloop_http._scan_py import CHUNKED, EXPECTS
 from nimloop_http.errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -40,74 +43,19 @@ NOT_IN_TRAILERS: Final = frozenset(
 )  # fmt: skip
 
 
-@final
-class Head:
-    """The head of a request, checked. Header fields are taken apart when they are asked for."""
-
-    __slots__ = (
-        "_headers",
-        "chunked",
-        "content_length",
-        "expect_continue",
-        "has_body",
-        "host",
-        "keep_alive",
-        "method",
-        "minor",
-        "raw",
-        "target",
-        "unknown_expectation",
-        "upgrade",
-    )
-
-    def __init__(self, raw: bytes, method: str, target: str, minor: int) -> None:
-        self.raw: Final = raw
-        """All of it as it came."""
-        self.method: Final = method
-        self.target: Final = target
-        self.minor: Final = minor
-        """The minor version: 0 or 1."""
-        self.host = ""
-        """The authority that the request is for: from an absolute target, or else from Host."""
-        self.content_length: int | None = None
-        """Bytes of the body, or None when it is chunked or there is none."""
-        self.chunked = False
-        self.has_body = False
-        """Whether a body follows the head, an empty one included."""
-        self.keep_alive = minor == 1
-        """Whether the client lets the connection be used again."""
-        self.expect_continue = False
-        """Whether the client waits for 100 Continue before it sends the body."""
-        self.unknown_expectation = ""
-        """What else the client expects of the server, which nobody can give: answer 417."""
-        self.upgrade = ""
-        """The protocols that the client would rather speak, as it listed them."""
-        self._headers: Headers | None = None
-
-    @property
-    def text(self) -> str:
-        """All of it, each byte as one character (ISO 8859-1)."""
-        return self.raw.decode("latin-1")
-
-    @property
-    def headers(self) -> Headers:
-        """The header fields: a case-insensitive multimap."""
-        if self._headers is None:
-            self._headers = Headers.from_head(self.text)
-        return self._headers
-
-    def __repr__(self) -> str:
-        return f"<Head {self.method} {self.target} HTTP/1.{self.minor}>"
+Fields = list[tuple[str, str]]
 
 
-def apply_control_fields(head: Head, fields: list[tuple[str, str]], limits: Limits) -> None:
+def control_fields(head: bytes) -> Fields:
+    """Return the fields that decide about framing and connection, of a head that is well-formed."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in CONTROL_FIELDS.findall(head)]
+
+
+def apply_control_fields(head: Head, fields: Fields, limits: Limits) -> None:
     """Read the fields that decide about framing and connection into `head`, checked against each other.
 
     Raises the `ProtocolError` that fits for everything that is missing, doubled, contradictory or unknown.
     """
-    if len(fields) == 1 and len(fields[0][0]) == 4:
-        _host(head, fields[0][1].rstrip(" \t"))  # only Host, as from most programs that are no browsers
-        return
     host: str | None = None
     lengths: list[str] = []
     codings: list[str] = []
@@ -122,8 +70,7 @@ def apply_control_fields(head: Head, fields: list[tuple[str, str]], limits: Limi
                 _expect(head, value)
             case 7:
                 if head.minor == 1:  # RFC 9110 §7.8: one from an HTTP/1.0 client must be ignored
-                    protocols = value.rstrip(" \t")
-                    head.upgrade = f"{head.upgrade}, {protocols}" if head.upgrade else protocols
+                    head.upgrade = _joined(head.upgrade, value)
             case 10:
                 options += _tokens(value.lower())
             case 14:
@@ -131,12 +78,52 @@ def apply_control_fields(head: Head, fields: list[tuple[str, str]], limits: Limi
             case _:
                 codings.append(value)
     _host(head, host)
-    if options:
-        _connection(head, options)
+    head.keep_alive = _persists(head.minor, options)
     if codings:
-        _transfer_encoding(head, codings, with_length=bool(lengths))
+        _transfer_encoding(head.minor, codings, with_length=bool(lengths))
+        head.flags |= CHUNKED
+        head.has_body = True
     elif lengths:
-        _content_length(head, lengths, limits)
+        head.content_length = _content_length(lengths, limits)
+        head.has_body = True
+
+
+def apply_response_fields(head: ResponseHead, method: str, fields: Fields, limits: Limits) -> None:
+    """Read the same fields into the head of a response to `method`, after the list of RFC 9112 §6.3.
+
+    Where there is neither a coding nor a length, and a body may be, it lasts until the end of the connection: then
+    `has_body` is true, `chunked` false and `content_length` None.
+    """
+    lengths: list[str] = []
+    codings: list[str] = []
+    options: list[str] = []
+    for name, value in fields:
+        match len(name):
+            case 7:
+                head.upgrade = _joined(head.upgrade, value)
+            case 10:
+                options += _tokens(value.lower())
+            case 14:
+                lengths.append(value)
+            case 17:
+                codings.append(value)
+    status = head.status
+    head.keep_alive = _persists(head.minor, options)
+    head.switches = status == 101 or (method == "CONNECT" and 200 <= status < 300)
+    if head.switches:
+        return  # RFC 9110 §9.3.6: a length or a coding there is to be ignored
+    bodyless = status < 200 or status == 204 or status == 304 or method == "HEAD"
+    if codings:
+        # RFC 9112 §6.1: a server must not send it there; whoever believes it finds a body where others find none.
+        if status < 200 or status == 204:
+            raise BadRequestError(f"Transfer-Encoding in a response of status {status}, which has no body")
+        _transfer_encoding(head.minor, codings, with_length=bool(lengths))
+        head.chunked = True
+    elif lengths:
+        head.content_length = _content_length(lengths, None if bodyless else limits)
+    head.has_body = not bodyless
+    if head.has_body and not head.chunked and head.content_length is None:
+        head.keep_alive = False
 
 
 def check_target(method: str, target: str, head: Head) -> None:
@@ -165,10 +152,9 @@ def _host(head: Head, host: str | None) -> None:
         if head.minor == 1:
             raise BadRequestError("an HTTP/1.1 request needs a Host field")
         return
+    _checked_host(host)
     if not head.host:
-        head.host = _checked_host(host)
-    else:
-        _checked_host(host)
+        head.host = host
 
 
 @lru_cache(maxsize=256)  # a server hears few names, and each of them with every request
@@ -178,24 +164,26 @@ def _checked_host(host: str) -> str:
     return host
 
 
-def _connection(head: Head, options: list[str]) -> None:
+def _joined(protocols: str, more: str) -> str:
+    more = more.rstrip(" \t")
+    return f"{protocols}, {more}" if protocols else more
+
+
+def _persists(minor: int, options: list[str]) -> bool:
     # RFC 9112 §9.3: close wins; without it HTTP/1.1 persists, HTTP/1.0 only when asked to.
-    if "close" in options:
-        head.keep_alive = False
-    elif "keep-alive" in options:
-        head.keep_alive = True
+    return "close" not in options and (minor == 1 or "keep-alive" in options)
 
 
 def _expect(head: Head, value: str) -> None:
     if value.rstrip(" \t").lower() != "100-continue":
         head.unknown_expectation = value.rstrip(" \t") or "nothing"
-        return
-    # RFC 9110 §10.1.1: one from an HTTP/1.0 client must be ignored.
-    head.expect_continue = head.minor == 1
+    elif head.minor == 1:  # RFC 9110 §10.1.1: one from an HTTP/1.0 client must be ignored
+        head.flags |= EXPECTS
 
 
-def _transfer_encoding(head: Head, values: list[str], *, with_length: bool) -> None:
-    if head.minor == 0:
+def _transfer_encoding(minor: int, values: list[str], *, with_length: bool) -> None:
+    """Check that the body is chunked, and nothing else."""
+    if minor == 0:
         raise BadRequestError("HTTP/1.0 has no Transfer-Encoding")
     if with_length:
         raise BadRequestError("Transfer-Encoding and Content-Length contradict each other")
@@ -203,29 +191,34 @@ def _transfer_encoding(head: Head, values: list[str], *, with_length: bool) -> N
     codings = [coding for value in values for coding in _elements(value.lower())]
     if not all(map(TOKEN.fullmatch, codings)):
         raise BadRequestError(f"Transfer-Encoding is not a list of tokens: {', '.join(values)[:60]!r}")
-    # RFC 9112 §6.1 and §6.3: chunked is applied once, last, or the end of the request cannot be known.
+    # RFC 9112 §6.1 and §6.3: chunked is applied once, last, or the end of a request cannot be known.
     if codings[-1] != "chunked" or codings.count("chunked") != 1:
-        raise BadRequestError("the last transfer coding of a request must be chunked, once")
+        raise BadRequestError("the last transfer coding must be chunked, once")
     if len(codings) > 1:
         raise UnknownCodingError(f"unknown transfer coding: {codings[0][:60]!r}")
-    head.chunked = head.has_body = True
 
 
-def _content_length(head: Head, values: list[str], limits: Limits) -> None:
+def _content_length(values: list[str], limits: Limits | None) -> int:
+    """Return the one length that is told; without limits no body comes with it, and it may be any."""
     # A dictionary keeps the order, so that of several faults the first is told.
     numbers = dict.fromkeys(number for value in values for number in _elements(value))
     for number in numbers:
         if CONTENT_LENGTH.fullmatch(number) is None:
             if DIGITS.fullmatch(number):
-                raise BodyTooLargeError(f"the body is announced with more than {limits.body} bytes")
+                raise BodyTooLargeError("the body is announced with more bytes than 63 bits can count")
             raise BadRequestError(f"Content-Length is not a number: {number[:60]!r}")
     if len(numbers) != 1:
         raise BadRequestError("the values of Content-Length differ")
     length = int(next(iter(numbers)))
-    if length > limits.body:
-        raise BodyTooLargeError(f"the body is announced with {length} bytes; the limit is {limits.body}")
-    head.content_length = length
-    head.has_body = True
+    if limits is not None:
+        check_length(length, limits.body)
+    return length
+
+
+def check_length(length: int, most: int) -> None:
+    """Raise `BodyTooLargeError` for a length that is too much."""
+    if length > most:
+        raise BodyTooLargeError(f"the body is announced with {length} bytes; the limit is {most}")
 
 
 def _tokens(value: str) -> list[str]:

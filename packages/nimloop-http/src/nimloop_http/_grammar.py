@@ -32,26 +32,43 @@ FIELD_LINE: Final = _bytes(_FIELD_LINE)
 _TARGET: Final = r"[\x21\x22\x24-\x7e]++"
 REQUEST_LINE: Final = _bytes(rf"([{_TCHAR}]+) ({_TARGET}) HTTP/([0-9])\.([0-9])\r\n")
 
-# The whole head of a request at once: method, target, minor version. What follows are the field lines.
-# Possessive repetition ("++") takes what it can and never gives it back: no byte is matched twice.
-REQUEST_HEAD: Final = re.compile(rf"([{_TCHAR}]++) ({_TARGET}) HTTP/1\.([01])\r\n(?:{_FIELD_LINE})*+\r\n")
+# RFC 9112 §4: status-line = HTTP-version SP status-code SP [ reason-phrase ]. Many leave out the last space with the
+# reason; there is only one way to read that. No status is below 100 (RFC 9110 §15).
+_STATUS: Final = "([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?+\\r\\n"
+STATUS_LINE: Final = _bytes(rf"HTTP/([0-9])\.([0-9]) {_STATUS}")
+RESPONSE_HEAD: Final = _bytes(rf"HTTP/1\.([01]) {_STATUS}(?:{_FIELD_LINE})*+\r\n")
 
-# The usual head: an origin-form target, a Host that is a name or an IPv4 address, and no other of `CONTROL_FIELDS`.
-# That a line is none of those shows by its first letter already, nearly always.
-_OTHER_LINE: Final = rf"(?![HhCcTtEeUu](?i:ost|ontent-length|ransfer-encoding|onnection|xpect|pgrade):){_FIELD_LINE}"
-USUAL_HEAD: Final = re.compile(
-    rf"(?!CONNECT )([{_TCHAR}]++) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n(?:{_OTHER_LINE})*+"
-    rf"[Hh][Oo][Ss][Tt]:[ \t]*+([A-Za-z0-9.\-]++(?::[0-9]{{0,5}}+)?+)[ \t]*+\r\n(?:{_OTHER_LINE})*+\r\n"
+# The head of a request: method, target, minor version. What follows are the field lines.
+# Possessive repetition ("++") takes what it can and never gives it back: no byte is matched twice.
+REQUEST_HEAD: Final = _bytes(rf"([{_TCHAR}]++) ({_TARGET}) HTTP/1\.([01])\r\n(?:{_FIELD_LINE})*+\r\n")
+
+# RFC 3986 §3.2.2: a registered name without percent-encoding, or an IPv4 address; RFC 9110 §7.2: [ ":" port ].
+_PLAIN_HOST: Final = r"[A-Za-z0-9\-._~!$&'()*+,;=]*+(?::[0-9]{0,5}+)?+"
+PLAIN_HOST: Final = _bytes(_PLAIN_HOST)
+
+# The head that nearly every request has: HTTP/1.1, a path, Host first and nowhere else (RFC 9110 §7.2 recommends it),
+# and no other field that decides about framing or connection but one that asks for what HTTP/1.1 does anyway. The names
+# of those fields begin with co, ex, ho, tr or up: another beginning is told apart at once, the rest by comparison.
+_PLAIN_FIELD: Final = (
+    rf"(?:[!#$%&'*+\-.^_`|~0-9ABDFGI-SV-Zabdfgi-sv-z]"
+    r"|[uU](?=[^pP])|[cC](?=[^oO]|o[^n])|[tT](?=[^rR])|[eE](?=[^xX])|[hH](?=[^oO])"
+    rf"|(?!(?i:host|content-length|connection|transfer-encoding|expect|upgrade):)[cehtuCEHTU]"
+    rf"|(?=[cC]onnection:[ \t]*+[kK]eep-[aA]live\r)[cC]"
+    rf")[{_TCHAR}]*+:{_FIELD_VALUE}\r\n"
+)
+PLAIN_HEAD: Final = _bytes(
+    rf"(?!CONNECT )([A-Z]++) (/[\x21\x22\x24-\x7e]*+) HTTP/1\.1\r\n"
+    rf"[hH]ost:[ \t]*+{_PLAIN_HOST}[ \t]*+\r\n(?:{_PLAIN_FIELD})*+\r\n"
 )
 
 # The fields that decide about framing, about the connection, and about what follows the message.
 CONTROL_FIELDS: Final = re.compile(
-    r"\r\n(?=[cehtu])(host|content-length|transfer-encoding|connection|expect|upgrade):[ \t]*([^\r]*)",
-    re.IGNORECASE | re.ASCII,
+    rb"\r\n(?=[cehtu])(host|content-length|transfer-encoding|connection|expect|upgrade):[ \t]*+([^\r]*+)",
+    re.IGNORECASE,
 )
 
 # Every field, once the head is known to be well-formed.
-FIELDS: Final = re.compile(r"\r\n([^:\r]+):[ \t]*([^\r]*)")
+FIELDS: Final = re.compile(r"\r\n([^:\r]++):[ \t]*+([^\r]*+)")
 
 # RFC 3986 §3.2.2: a registered name, an IPv4 address or an IP literal in brackets; RFC 9110 §7.2: [ ":" port ].
 _HOST: Final = r"(?:\[[0-9A-Fa-f:.vV]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Self, final
 
-from nimloop_http._grammar import FIELDS
+from nimloop_http._scanner import split_fields
 
 
 @final
@@ -25,12 +25,13 @@ class Headers(Mapping[str, str]):
             self._index.setdefault(name.lower(), []).append(value)
 
     @classmethod
-    def from_head(cls, text: str) -> Self:
-        """Take the fields from the text of a head that was checked before."""
-        return cls((name, value.rstrip(" \t")) for name, value in FIELDS.findall(text))
+    def from_head(cls, head: bytes | str) -> Self:
+        """Take the fields behind the first line of a head that was checked before."""
+        return cls(split_fields(head if isinstance(head, bytes) else head.encode("latin-1")))
 
     def __getitem__(self, name: str) -> str:
-        return ", ".join(self._index[name.lower()])
+        values = self._index[name.lower()]
+        return values[0] if len(values) == 1 else ", ".join(values)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._index

@@ -1,162 +1,123 @@
-"""Scanning a request's head: one call that checks everything and takes apart what the server itself needs.
+"""Scan the head of a request: the readable form of `_scan`, and its twin.
 
-`scan_head` is one pass of one pattern, and is all that the usual request needs; `_scan_c` is the same in C, and knows a
-few more fields. `take_apart` does it for every good request. Only when that fails, `diagnose` walks the same bytes
-slowly and says what is wrong. It looks at the lines in order, so that the answer depends on the bytes and not on how
-they were cut into pieces: whatever makes a shorter beginning unacceptable is reported first.
+A head that nearly every client sends (HTTP/1.1, a path, one Host, no body) is one match of one pattern. Another one
+is matched by a wider pattern, and the fields that decide about framing or connection are looked at one by one: each is
+understood in the one form in which nearly everybody sends it. Where one has another form, comes twice or is missing,
+the head is marked `CAREFUL`: it is well-formed, and `_framing` has the rules for the rest.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from nimloop_http._grammar import (
-    BARE_LINE_END,
-    CONTROL_FIELDS,
-    FIELD_LINE,
-    REQUEST_HEAD,
-    REQUEST_LINE,
-    TOKEN_BYTES,
-    USUAL_HEAD,
-)
-from nimloop_http.errors import (
-    BadRequestError,
-    HeadersTooLargeError,
-    LimitError,
-    ProtocolError,
-    RequestLineTooLongError,
-    TooManyHeadersError,
-    VersionError,
-)
-from nimloop_http.limits import Limits
+from nimloop_http._grammar import CONTROL_FIELDS, FIELDS, PLAIN_HEAD, PLAIN_HOST, REQUEST_HEAD
 
-Scan = tuple[int, str, str, str, int, int]
-"""Where the head ends, method, target, host, Content-Length (−1: none), and a mask of the four flags."""
+HTTP_1_1: Final = 1
+"""The version is 1.1; without it 1.0."""
+KEEP_ALIVE: Final = 2
+"""The client lets the connection be used again."""
+CHUNKED: Final = 4
+"""The body comes in chunks."""
+EXPECTS: Final = 8
+"""The client waits for 100 Continue."""
+CAREFUL: Final = 16
+"""Neither the other flags but the version, nor the length, have been looked at."""
 
-KEEP_ALIVE: Final = 1
-CHUNKED: Final = 2
-EXPECT_CONTINUE: Final = 4
-HAS_LENGTH: Final = 8
+Data = bytes | bytearray
+Scan = tuple[int, str, str, int, int]
 
-Fields = list[tuple[str, str]]
-"""The fields that `CONTROL_FIELDS` names, with their values as they stand."""
-
+_PLAIN_FLAGS: Final = HTTP_1_1 | KEEP_ALIVE
 _SHORTEST_FIELD: Final = 4  # "a:" CR LF
+_LONGEST_LENGTH: Final = 18  # digits that 63 bits surely hold
+_METHODS: Final = {b"GET": "GET", b"HEAD": "HEAD", b"POST": "POST", b"PUT": "PUT", b"DELETE": "DELETE"}
 
 
-def scan_head(data: bytes | bytearray, start: int, most_line: int, most_bytes: int, most_fields: int, /) -> Scan | None:
-    """Take the usual head of a request apart; None for one that is unusual, faulty or not complete.
+def scan_request(data: Data, start: int, line: int, size: int, fields: int, /) -> Scan | None:
+    """Take the head of a request apart; None when it is incomplete, malformed or larger than it may be.
 
-    The usual one has an origin-form target, HTTP/1.1, one plain Host and no other field that decides about framing or
-    connection. It is what programs send, and most of what browsers do.
+    `line`, `size` and `fields` are the limits of the request line, of the header section and of the number of fields.
+    Gives where the head ends, method, target, flags, and the length that is announced for the body or −1.
     """
-    end = data.find(b"\r\n\r\n", start) + 4
-    size = end - start
-    if end < 4 or size > most_line or size > most_bytes or size > most_fields * _SHORTEST_FIELD:
-        return None
-    match = USUAL_HEAD.fullmatch(data[start:end].decode("latin-1"))
+    match = PLAIN_HEAD.match(data, start)
+    plain = match is not None
     if match is None:
-        return None
-    method, target, host = match.groups()
-    return end, method, target, host, -1, KEEP_ALIVE
-
-
-def take_apart(head: str, limits: Limits) -> tuple[str, str, str, Fields] | None:
-    """Take any complete head apart: method, target, minor version, fields; None when anything is wrong with it."""
-    size = len(head)
-    if size > limits.request_line or size > limits.header_bytes or size > limits.headers * _SHORTEST_FIELD:
-        line = head.find("\r\n")
-        if (
-            line > limits.request_line
-            or size - line - 4 > limits.header_bytes
-            or head.count("\r\n") - 2 > limits.headers
-        ):
+        match = REQUEST_HEAD.match(data, start)
+        if match is None:
             return None
-    match = REQUEST_HEAD.fullmatch(head)
-    if match is None:
-        return None
-    method, target, minor = match.groups()
-    return method, target, minor, CONTROL_FIELDS.findall(head)
-
-
-def diagnose(data: bytes, limits: Limits) -> ProtocolError | None:
-    """Say what is wrong with the beginning of a request, complete or not; None when nothing is so far."""
-    if data and data[0] not in TOKEN_BYTES:
-        return BadRequestError(f"a request begins with a method, not with {data[:1]!r}")
-    line_end = data.find(b"\r\n")
-    length = line_end if line_end >= 0 else len(data.removesuffix(b"\r"))
-    if _bare_line_end(data, 0, min(length, limits.request_line)):
-        return BadRequestError("CR and LF may only come as a pair, at the end of a line")
-    if length > limits.request_line:
-        return RequestLineTooLongError(f"the request line is longer than {limits.request_line} bytes")
-    if line_end < 0:
-        return None
-    return _diagnose_request_line(data[: line_end + 2]) or diagnose_fields(
-        data,
-        line_end + 2,
-        limits.header_bytes,
-        limits.headers,
-        too_large=HeadersTooLargeError(f"the header fields have more than {limits.header_bytes} bytes"),
-    )
-
-
-def _diagnose_request_line(line: bytes) -> ProtocolError | None:
-    match = REQUEST_LINE.fullmatch(line)
-    if match is None:
-        return BadRequestError(f"not a request line: {_excerpt(line)}")
-    major, minor = match.group(3, 4)
-    if major != b"1" or minor not in {b"0", b"1"}:
-        return VersionError(f"HTTP/{major.decode()}.{minor.decode()} is not supported; HTTP/1.1 and HTTP/1.0 are")
-    return None
-
-
-def diagnose_fields(
-    data: bytes, start: int, most_bytes: int, most_fields: int, *, too_large: LimitError
-) -> ProtocolError | None:
-    """Say what is wrong with the field lines from `start` on, complete or not."""
-    position = start
-    number = 0
-    while True:
-        line_end = data.find(b"\r\n", position)
-        end = line_end if line_end >= 0 else len(data)
-        if _bare_line_end(data, position, min(end, start + most_bytes)):
-            return BadRequestError("CR and LF may only come as a pair, at the end of a line")
-        if data[position : position + 2] in {b"\r\n", b"\r"}:
-            return None  # the empty line, or what may become it
-        if end - start + 2 > most_bytes + (0 if line_end >= 0 else 2):
-            return too_large
-        if line_end < 0:
+    end = match.end()
+    most = end - start
+    if most > line or most > size or most > fields * _SHORTEST_FIELD:
+        length = data.find(b"\r\n", start) - start
+        if length > line or most - length - 4 > size or data.count(b"\r\n", start, end) - 2 > fields:
             return None
-        number += 1
-        if number > most_fields:
-            return TooManyHeadersError(f"there are more than {most_fields} header fields")
-        line = data[position : line_end + 2]
-        if FIELD_LINE.fullmatch(line) is None:
-            return BadRequestError(_field_trouble(line))
-        position = line_end + 2
+    if plain:
+        name, target = match.groups()
+        return end, _METHODS.get(name) or name.decode(), target.decode(), _PLAIN_FLAGS, -1
+    name, target, minor = match.groups()
+    flags = KEEP_ALIVE | HTTP_1_1 if minor == b"1" else 0
+    length = -1
+    if target[:1] != b"/" or name == b"CONNECT":
+        flags |= CAREFUL
+    else:
+        flags, length = _read_fields(CONTROL_FIELDS.findall(data, start, end), flags)
+    if flags & CAREFUL:
+        flags &= CAREFUL | HTTP_1_1
+        length = -1
+    return end, name.decode(), target.decode(), flags, length
 
 
-def _field_trouble(line: bytes) -> str:
-    name, colon, value = line[:-2].partition(b":")
-    if line[:1] in {b" ", b"\t"}:
-        return "a header field must not be folded over several lines"
-    if not colon:
-        return f"a header field has no colon: {_excerpt(line)}"
-    if not name:
-        return f"a header field has no name: {_excerpt(line)}"
-    if name.rstrip(b" \t") != name:
-        return f"there is white space before the colon of a header field: {_excerpt(line)}"
-    if any(byte not in TOKEN_BYTES for byte in name):
-        return f"the name of a header field is not a token: {_excerpt(name)}"
-    return f"the value of the header field {name.decode('ascii')} has a control character: {_excerpt(value)}"
+def _read_fields(fields: list[tuple[bytes, bytes]], flags: int) -> tuple[int, int]:
+    """Add what the fields say to the flags; gives the length, too."""
+    length = -1
+    seen: set[int] = set()
+    option = b""  # of Connection, which may say the same several times
+    for name, value in fields:
+        value = value.rstrip(b" \t")  # noqa: PLW2901 - what the field is about
+        size = len(name)
+        if size in seen and size != 10:
+            return CAREFUL | flags, -1
+        seen.add(size)
+        if size == 4:
+            good = PLAIN_HOST.fullmatch(value) is not None
+        elif size == 14:
+            good = value.isdigit() and len(value) <= _LONGEST_LENGTH
+            length = int(value) if good else -1
+        elif size == 10:
+            good = not option or option == value.lower()
+            option = value.lower()
+            good = good and (option == b"keep-alive" or option == b"close")
+            flags = flags | KEEP_ALIVE if option == b"keep-alive" else flags & ~KEEP_ALIVE
+        elif size == 17:
+            good = value.lower() == b"chunked" and flags & HTTP_1_1 != 0
+            flags |= CHUNKED
+        elif size == 6:
+            good = value.lower() == b"100-continue"
+            flags |= EXPECTS if flags & HTTP_1_1 else 0  # RFC 9110 §10.1.1: from HTTP/1.0 it must be ignored
+        else:
+            good = False
+        if not good:
+            return CAREFUL | flags, -1
+    if (4 not in seen and flags & HTTP_1_1) or (length >= 0 and flags & CHUNKED):
+        flags |= CAREFUL
+    return flags, length
 
 
-def _bare_line_end(data: bytes, start: int, end: int) -> bool:
-    """Tell whether a lone CR or LF begins before `end`."""
-    # One byte more than `end`, because what follows a CR decides about it: `\Z` is where the search ends.
-    match = BARE_LINE_END.search(data, start, end + 1)
-    return match is not None and match.start() < end
+def split_fields(head: Data, /) -> list[tuple[str, str]]:
+    """Return the names and values of the fields behind the first line of a head that was checked before."""
+    text = head.decode("latin-1")
+    return [(name, value.rstrip(" \t")) for name, value in FIELDS.findall(text)]
 
 
-def _excerpt(text: bytes) -> str:
-    return repr(text[:60])[1:]
+def find_crlf(data: Data | memoryview, start: int = 0, end: int | None = None, /) -> int:
+    """Return where the first CR LF begins, or −1 where there is none, between `start` and `end`."""
+    if isinstance(data, memoryview):
+        data = bytes(data)
+    return data.find(b"\r\n", start, end)
+
+
+def find_double_crlf(data: Data | memoryview, start: int = 0, end: int | None = None, /) -> int:
+    """Return the place just behind the first CR LF CR LF, where a head ends, or −1, between `start` and `end`."""
+    if isinstance(data, memoryview):
+        data = bytes(data)
+    found = data.find(b"\r\n\r\n", start, end)
+    return found + 4 if found >= 0 else -1

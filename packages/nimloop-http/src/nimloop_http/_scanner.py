@@ -1,4 +1,4 @@
-"""Picks how to scan a head: in C where that was built, unless ``NIMLOOP_EXTENSION=off`` forbids it."""
+"""Picks how heads are scanned: in C where that was built, unless ``NIMLOOP_EXTENSION=off`` forbids it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from typing import Final
 
 from nimloop_http import _scan_py
 
-scan_head = _scan_py.scan_head
-_compiled = False
+scan_request = _scan_py.scan_request
+split_fields = _scan_py.split_fields
+find_crlf = _scan_py.find_crlf
+find_double_crlf = _scan_py.find_double_crlf
+_implementation = "Python"
 
 if os.environ.get("NIMLOOP_EXTENSION") != "off":
     try:
-        from nimloop_http import _scan_c
+        from nimloop_http import _scan
     except ImportError:
         pass  # not built
     else:
-        scan_head = _scan_c.scan_head
-        _compiled = True
+        scan_request = _scan.scan_request
+        split_fields = _scan.split_fields
+        find_crlf = _scan.find_crlf
+        find_double_crlf = _scan.find_double_crlf
+        _implementation = f"C ({_scan.SIMD_NAME})"
 
-IMPLEMENTATION: Final = "C" if _compiled else "Python"
-"""Which one it is."""
+IMPLEMENTATION: Final = _implementation
+"""Which one it is: ``"C (SSE2)"``, ``"C (NEON)"``, ``"C (scalar)"`` or ``"Python"``."""

@@ -37,7 +37,8 @@ NimloopError
         ├── WsgiError                    a WSGI application broke PEP 3333
         ├── BodyNotReadyError            the body has not arrived, or has gone elsewhere
         ├── UpgradeError                 a change of protocol that the client did not offer
-        └── ParserStateError             the parser was fed after an error or after an upgrade
+        ├── ParserStateError             the parser was fed after an error or after an upgrade
+        └── BacklogError                 the parser was fed much more than was taken out
 """
 
 from __future__ import annotations
@@ -233,3 +234,7 @@ class UpgradeError(MisuseError):
 
 class ParserStateError(MisuseError):
     """The parser cannot go on: it has raised a `ProtocolError`, or the connection belongs to another protocol now."""
+
+
+class BacklogError(MisuseError):
+    """Too many bytes wait in the parser already; nothing was added. Take events, and stop reading meanwhile."""

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 request parser that knows no socket, no loop and no clock.
+"""An HTTP/1.1 parser that knows no socket, no loop and no clock.
 
     parser = HttpParser()
     for event in parser.feed(data):
@@ -12,41 +12,52 @@ The events of a message depend on its bytes alone, not on how they were cut (onl
 made when they are asked for: leave the loop and the rest stays in the parser, which is how pipelining is slowed down.
 A `ProtocolError` ends it: framing is lost, so answer with its `status` and close.
 
-The states, and what moves on to which:
-
-=============  ================================================  ==============================
-state          what is read                                      next
-=============  ================================================  ==============================
-HEAD           a head                                            FIXED, CHUNK_LINE or MESSAGE_END
-FIXED          a body with a Content-Length                      MESSAGE_END
-CHUNK_LINE     a chunk's size and extensions                     CHUNK_DATA or TRAILERS
-CHUNK_DATA     a chunk                                           CHUNK_END
-CHUNK_END      the CRLF after a chunk                            CHUNK_LINE
-TRAILERS       trailer fields and the empty line                 MESSAGE_END
-MESSAGE_END    nothing: gives `End`                              HEAD
-FAILED         nothing any more
-=============  ================================================  ==============================
+`HttpParser.for_responses()` reads what a server sends; its heads are of `ResponseHead`. The states and the moves
+between them are in `_parser_state`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, final
+from typing import Final, Self, final
 
-from nimloop_http._framing import NOT_IN_TRAILERS, STANDARD_METHODS, Head, apply_control_fields, check_target
-from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, TOKEN_BYTES
-from nimloop_http._headers import Headers
-from nimloop_http._scan_py import (
-    CHUNKED,
-    EXPECT_CONTINUE,
-    HAS_LENGTH,
-    KEEP_ALIVE,
-    diagnose,
-    diagnose_fields,
-    take_apart,
+from nimloop_http._diagnose import diagnose, diagnose_fields, diagnose_response
+from nimloop_http._events import END
+from nimloop_http._events import Body as Body
+from nimloop_http._events import End as End
+from nimloop_http._events import Event as Event
+from nimloop_http._events import Trailers as Trailers
+from nimloop_http._framing import (
+    NOT_IN_TRAILERS,
+    STANDARD_METHODS,
+    apply_control_fields,
+    apply_response_fields,
+    check_length,
+    check_target,
+    control_fields,
 )
-from nimloop_http._scanner import scan_head
+from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, RESPONSE_HEAD, TOKEN_BYTES
+from nimloop_http._head import Head, ResponseHead
+from nimloop_http._headers import Headers
+from nimloop_http._parser_state import (
+    CHUNK_DATA,
+    CHUNK_END,
+    FAILED,
+    FIXED,
+    HEAD,
+    LAST_END,
+    MESSAGE_END,
+    OVER,
+    PAUSED,
+    SWITCHED,
+    TRAILERS,
+    UNTIL_END,
+)
+from nimloop_http._parser_state import CHUNK_LINE as CHUNK_SIZE
+from nimloop_http._scan_py import CAREFUL, CHUNKED
+from nimloop_http._scanner import scan_request, split_fields
 from nimloop_http.errors import (
+    BacklogError,
     BadRequestError,
     BodyTooLargeError,
     ChunkLineTooLongError,
@@ -59,48 +70,7 @@ from nimloop_http.errors import (
 )
 from nimloop_http.limits import DEFAULT_LIMITS, Limits
 
-_HEAD: Final = 0
-_FIXED: Final = 1
-_CHUNK_LINE: Final = 2
-_CHUNK_DATA: Final = 3
-_CHUNK_END: Final = 4
-_TRAILERS: Final = 5
-_MESSAGE_END: Final = 6
-_FAILED: Final = 7
-
-
-@final
-class Body:
-    """A piece of the body."""
-
-    __slots__ = ("data",)
-    __match_args__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data: Final = data
-
-
-@final
-class Trailers:
-    """The trailer fields, without those that may not come so late."""
-
-    __slots__ = ("headers",)
-    __match_args__ = ("headers",)
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers: Final = headers
-
-
-@final
-class End:
-    """The message is complete."""
-
-    __slots__ = ()
-
-
-_END: Final = End()
-
-Event = Head | Body | Trailers | End
+_BACKLOG: Final = 16 << 20  # some hundred times what one read of a socket brings
 
 
 @final
@@ -108,9 +78,34 @@ class HttpParser:
     """Turns the bytes of one connection into the events of its requests.
 
     `methods` are the ones implemented; another raises `UnknownMethodError`. None lets every token pass. Without
-    `empty_ends`, a message whose head says `has_body` is false consists of that one event: no `End` follows it. Without
-    `expectations`, an unknown one raises nothing and is found in ``head.unknown_expectation``.
+    `empty_ends`, a request whose head says `has_body` is false consists of that one event: no `End` follows it. Without
+    `expectations`, an unknown one raises nothing and is found in ``head.unknown_expectation``. No more than `backlog`
+    bytes are kept for later.
     """
+
+    __slots__ = (
+        "_after_head",
+        "_answers",
+        "_blank_line",
+        "_data",
+        "_expectations",
+        "_left",
+        "_line",
+        "_most_body",
+        "_most_bytes",
+        "_most_fields",
+        "_most_line",
+        "_paused",
+        "_position",
+        "_readers",
+        "_requests",
+        "_searched",
+        "_size",
+        "_state",
+        "backlog",
+        "limits",
+        "methods",
+    )
 
     def __init__(
         self,
@@ -119,23 +114,35 @@ class HttpParser:
         methods: frozenset[str] | None = STANDARD_METHODS,
         empty_ends: bool = True,
         expectations: bool = True,
+        backlog: int = _BACKLOG,
+        responses: bool = False,
     ) -> None:
         self.limits: Final = limits
         self.methods: Final = methods
+        self.backlog: Final = backlog
         self._expectations: Final = expectations
-        self._after_head: Final = _MESSAGE_END if empty_ends else _HEAD
+        self._after_head: Final = MESSAGE_END if empty_ends else HEAD
         self._most_line: Final = limits.request_line
         self._most_bytes: Final = limits.header_bytes
         self._most_fields: Final = limits.headers
         self._most_body: Final = limits.body
+        self._answers: Final = responses
+        self._readers: Final = _RESPONSE_READERS if responses else _READERS
         self._data: bytes | bytearray = b""
         self._position = 0  # of the first byte that has not been used
         self._searched = 0  # bytes before this one hold no end of what is being read
-        self._line = -1  # length of the request line of an incomplete head, once that is known
-        self._state = _HEAD
+        self._line = -1  # length of the first line of an incomplete head, once that is known
+        self._state = HEAD
+        self._paused = HEAD  # where `resume` goes back to
         self._blank_line = False  # the one empty line before a request was skipped
         self._left = 0  # bytes to come of a body with a length, or of a chunk
-        self._size = 0  # bytes of a chunked body so far
+        self._size = 0  # bytes of a body without a length so far
+        self._requests: list[str] = []  # methods of the requests whose answers are awaited
+
+    @classmethod
+    def for_responses(cls, limits: Limits = DEFAULT_LIMITS, *, backlog: int = _BACKLOG) -> Self:
+        """Return a parser of what a server sends: tell it each request with `request_sent`."""
+        return cls(limits, backlog=backlog, responses=True)
 
     # Feeding --------------------------------------------------------------------------------------------------
 
@@ -148,23 +155,36 @@ class HttpParser:
         return self
 
     def push(self, data: bytes) -> None:
-        """Add bytes without looking at them. Raises `ParserStateError` after an error."""
-        if self._state == _FAILED:
-            raise ParserStateError("the parser has failed before; framing is lost")
+        """Add bytes without looking at them.
+
+        Raises `ParserStateError` after an error and when the connection is another's, and `BacklogError` where too much
+        waits already; then nothing was added.
+        """
+        if self._state >= OVER:
+            raise ParserStateError(_WHY_NOT[self._state])
         rest = self._data
         if self._position == len(rest):
             self._data = data
-        else:
-            if type(rest) is bytearray:
-                del rest[: self._position]
-            else:
-                rest = bytearray(rest[self._position :])
-                self._data = rest
-            self._searched = max(0, self._searched - self._position)
-            rest += data
-            self._position = 0
+            self._position = self._searched = 0
             return
-        self._position = self._searched = 0
+        if len(rest) - self._position + len(data) > self.backlog:
+            raise BacklogError(f"more than {self.backlog} bytes wait: take events before pushing more")
+        if type(rest) is bytearray:
+            del rest[: self._position]
+        else:
+            rest = bytearray(rest[self._position :])
+            self._data = rest
+        self._searched = max(0, self._searched - self._position)
+        self._position = 0
+        rest += data
+
+    def request_sent(self, method: str) -> None:
+        """Take note of a request that was sent, of which the answer is read here.
+
+        An answer to HEAD has no body whatever it says, and one to CONNECT may be the last (RFC 9112 §6.3). An answer
+        to a request that nobody told of is taken for one to GET.
+        """
+        self._requests.append(method)
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -182,77 +202,136 @@ class HttpParser:
         """
         state = self._state
         try:
-            if state == _HEAD:
-                return None if self._position == len(self._data) else self._read_head()
-            return _READERS[state](self)
+            if state == HEAD and self._position == len(self._data):
+                return None
+            return self._readers[state](self)
         except ProtocolError:
-            self._state = _FAILED
+            self._state = FAILED
             raise
 
     def end(self) -> None:
         """Take note that the peer sends no more; ask for all events first.
 
-        Raises `IncompleteMessageError` in the middle of a message, and `ParserStateError` after an error.
+        The `End` of a response that lasts until now follows. Raises `IncompleteMessageError` in the middle of a
+        message, and `ParserStateError` after an error.
         """
-        if self._state == _FAILED:
-            raise ParserStateError("the parser has failed before; framing is lost")
-        if not self.idle:
-            self._state = _FAILED
-            raise IncompleteMessageError("the peer ended its side in the middle of a request")
+        state = self._reading
+        if state == FAILED:
+            raise ParserStateError(_WHY_NOT[FAILED])
+        if state == UNTIL_END and self._position == len(self._data):
+            self._state = LAST_END
+        elif state not in {SWITCHED, OVER, LAST_END} and not self.idle:
+            self._state = FAILED
+            raise IncompleteMessageError("the peer ended its side in the middle of a message")
+
+    # Pausing and handing over ---------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """From now on there are no events; bytes that are pushed are kept."""
+        if self._state < PAUSED:
+            self._paused = self._state
+            self._state = PAUSED
+
+    def resume(self) -> None:
+        """Events go on where they were stopped: ask for them."""
+        if self._state == PAUSED:
+            self._state = self._paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether `pause` was called, and not `resume`."""
+        return self._state == PAUSED
+
+    @property
+    def switched(self) -> bool:
+        """Whether a response has changed the protocol: what follows is had from `remaining_data`."""
+        return self._state == SWITCHED
+
+    def remaining_data(self) -> bytes:
+        """Take out every byte that has not been used: what comes after an upgrade belongs to the next protocol.
+
+        With that the parser is over: pushing raises `ParserStateError`.
+        """
+        rest = bytes(self._data[self._position :])
+        self._data = b""
+        self._position = self._searched = 0
+        if self._state != FAILED:
+            self._state = OVER
+        return rest
+
+    def reset(self) -> None:
+        """Forget everything, bytes and errors included: the next byte is the first of another connection."""
+        self._data = b""
+        self._position = self._searched = self._left = self._size = 0
+        self._line = -1
+        self._state = self._paused = HEAD
+        self._blank_line = False
+        self._requests.clear()
 
     # What it holds --------------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Whether it stands between two messages, with nothing of the next one."""
-        return self._state == _HEAD and self._position == len(self._data)
+        return self._position == len(self._data) and self._reading == HEAD
 
     @property
     def in_body(self) -> bool:
         """Whether a head was returned and the end of its message was not."""
-        return self._state not in {_HEAD, _FAILED}
+        return HEAD < self._reading < PAUSED
 
-    def remaining_data(self) -> bytes:
-        """Take out every byte that has not been used: what comes after an upgrade belongs to the next protocol."""
-        rest = bytes(self._data[self._position :])
-        self._data = b""
-        self._position = self._searched = 0
-        return rest
+    @property
+    def held(self) -> int:
+        """How many bytes wait to be used."""
+        return len(self._data) - self._position
+
+    @property
+    def _reading(self) -> int:
+        """The state, or when paused the one to go back to."""
+        return self._paused if self._state == PAUSED else self._state
 
     # Reading a head -------------------------------------------------------------------------------------------
 
-    def _read_head(self) -> Event | None:
+    def _read_request(self) -> Event | None:
         data = self._data
         start = self._position
-        if self._searched <= start:  # else it was not complete before, and scanning from its beginning may cost much
-            scan = scan_head(data, start, self._most_line, self._most_bytes, self._most_fields)
-            if scan is not None:
-                end, method, target, host, length, flags = scan
-                if (self.methods is None or method in self.methods) and length <= self._most_body:
-                    raw = data[start:end]
-                    head = Head(raw if type(raw) is bytes else bytes(raw), method, target, 1)
-                    head.host = host
-                    self._position = self._searched = end
-                    self._blank_line = False
-                    if flags == KEEP_ALIVE:
-                        self._state = self._after_head
-                    else:
-                        self._apply(head, length, flags)
-                    return head
-        return self._read_unusual_head(data, start)
+        if self._searched > start:  # it was not complete before, and scanning it again and again would cost much
+            return self._read_late_request()
+        scan = scan_request(data, start, self._most_line, self._most_bytes, self._most_fields)
+        if scan is None:
+            return self._read_late_request()
+        end, method, target, flags, length = scan
+        self._position = end
+        if self.methods is not None and method not in self.methods:
+            raise UnknownMethodError(f"the method {method[:30]!r} is not implemented")
+        raw = data if type(data) is bytes and end - start == len(data) else bytes(data[start:end])
+        head = Head(raw, method, target, flags, length)
+        self._blank_line = False
+        if flags & CAREFUL:
+            self._look_closely(head)
+        if not head.has_body:
+            self._state = self._after_head
+        elif head.flags & CHUNKED:
+            self._size = 0
+            self._state = CHUNK_SIZE
+        else:
+            self._left = length = head.content_length or 0
+            check_length(length, self._most_body)
+            self._state = FIXED if length else MESSAGE_END
+        return head
 
-    def _apply(self, head: Head, length: int, flags: int) -> None:
-        """Take over what the scan has found out about the body and the connection."""
-        head.keep_alive = flags & KEEP_ALIVE != 0
-        head.expect_continue = flags & EXPECT_CONTINUE != 0
-        if flags & CHUNKED:
-            head.chunked = head.has_body = True
-        elif flags & HAS_LENGTH:
-            head.content_length = length
-            head.has_body = True
-        self._expect_body(head)
+    def _look_closely(self, head: Head) -> None:
+        """The head is well-formed, and says something in an uncommon way, or something that it must not say."""
+        if head.target[0] != "/" or head.method == "CONNECT":
+            check_target(head.method, head.target, head)
+        apply_control_fields(head, control_fields(head.raw), self.limits)
+        if head.unknown_expectation and self._expectations:
+            raise UnknownExpectationError(f"unknown expectation: {head.unknown_expectation[:60]!r}")
 
-    def _read_unusual_head(self, data: bytes | bytearray, start: int) -> Event | None:
+    def _read_late_request(self) -> Event | None:
+        """Read a head that is not complete, or was not before, or is malformed."""
+        data = self._data
+        start = self._position
         if data[start] == 0x0D and not self._blank_line:
             # RFC 9112 §2.2: ignore one empty line before a request; old clients send it after a body.
             if start + 1 == len(data):
@@ -261,62 +340,86 @@ class HttpParser:
                 self._blank_line = True
                 self._position = start + 2
                 return self.next_event()
-        searched = self._searched - 3
-        end = data.find(b"\r\n\r\n", searched if searched > start else start)
+        before = self._searched
+        end = self._find_head_end()
         if end < 0:
-            self._check_incomplete_head(data, start)
-            return None
-        end += 4
-        raw = bytes(data[start:end])
-        self._position = self._searched = end
-        self._blank_line = False
-        parts = take_apart(raw.decode("latin-1"), self.limits)
-        if parts is None:
-            raise diagnose(raw, self.limits) or BadRequestError("malformed request")
-        method, target, minor, fields = parts
-        if self.methods is not None and method not in self.methods:
-            raise UnknownMethodError(f"the method {method[:30]!r} is not implemented")
-        head = Head(raw, method, target, 1 if minor == "1" else 0)
-        if target[0] != "/" or method == "CONNECT":
-            check_target(method, target, head)
-        apply_control_fields(head, fields, self.limits)
-        if head.unknown_expectation and self._expectations:
-            raise UnknownExpectationError(f"unknown expectation: {head.unknown_expectation[:60]!r}")
-        self._expect_body(head)
-        return head
+            if data[start] in TOKEN_BYTES and self._may_become_a_head(start, before):
+                return None
+        elif before > start:
+            self._searched = start
+            return self._read_request()  # complete now; if that is not good either, it leads here once more
+        raw = bytes(data[start : end if end >= 0 else len(data)])
+        error = diagnose(raw, self.limits)
+        if end >= 0:
+            self._position = self._searched = end
+            raise error or BadRequestError("malformed request")
+        if error is not None:
+            raise error
+        return None
 
-    def _expect_body(self, head: Head) -> None:
-        """Go on to what follows the head."""
-        if head.chunked:
-            self._size = 0
-            self._state = _CHUNK_LINE
-        elif head.content_length:
-            self._left = head.content_length
-            self._state = _FIXED
-        else:
-            self._state = _MESSAGE_END if head.has_body else self._after_head
+    def _find_head_end(self) -> int:
+        """Return the place behind the empty line, or −1; no byte is searched twice."""
+        start = self._position
+        searched = self._searched - 3
+        found = self._data.find(b"\r\n\r\n", searched if searched > start else start)
+        return found + 4 if found >= 0 else -1
 
-    def _check_incomplete_head(self, data: bytes | bytearray, start: int) -> None:
-        """Refuse early what cannot become a request; each byte is looked at once, however slowly they come."""
-        searched = max(start, self._searched - 1)
-        if self._searched <= start:
+    def _may_become_a_head(self, start: int, before: int) -> bool:
+        """Tell early what cannot become a head; each byte is looked at once, however slowly they come."""
+        data = self._data
+        searched = max(start, before - 1)
+        if before <= start:
             self._line = -1
         if self._line < 0:
             line_end = data.find(b"\r\n", searched)
             if line_end >= 0:
                 self._line = line_end - start
         self._searched = len(data)
-        limits = self.limits
         size = len(data) - start
-        if (
-            data[start] not in TOKEN_BYTES
-            or BARE_LINE_END.search(data, searched) is not None
-            or (size if self._line < 0 else self._line) > limits.request_line
-            or (self._line >= 0 and size - self._line - 2 > limits.header_bytes)
-        ):
-            error = diagnose(bytes(data[start:]), limits)
+        return (
+            BARE_LINE_END.search(data, searched) is None
+            and (size if self._line < 0 else self._line) <= self._most_line
+            and (self._line < 0 or size - self._line - 2 <= self._most_bytes)
+        )
+
+    def _read_response(self) -> Event | None:
+        data = self._data
+        start = self._position
+        before = self._searched
+        end = self._find_head_end()
+        if end < 0:
+            if data[start] == 0x48 and self._may_become_a_head(start, before):  # "H", as in "HTTP/1.1 "
+                return None
+            error = diagnose_response(bytes(data[start:]), self.limits)
             if error is not None:
                 raise error
+            return None
+        raw = bytes(data[start:end])
+        match = RESPONSE_HEAD.fullmatch(raw)
+        error = diagnose_response(raw, self.limits)
+        if match is None or error is not None:
+            raise error or BadRequestError("malformed response")
+        self._position = self._searched = end
+        minor, status, reason = match.groups()
+        head = ResponseHead(raw, int(minor), int(status), (reason or b"").decode("latin-1"))
+        apply_response_fields(head, self._requests[0] if self._requests else "GET", control_fields(raw), self.limits)
+        if head.interim:
+            return head
+        if self._requests:
+            del self._requests[0]
+        self._size = 0
+        if head.switches:
+            self._state = SWITCHED
+        elif not head.has_body:
+            self._state = MESSAGE_END
+        elif head.chunked:
+            self._state = CHUNK_SIZE
+        elif head.content_length is None:
+            self._state = UNTIL_END
+        else:
+            self._left = head.content_length
+            self._state = FIXED if self._left else MESSAGE_END
+        return head
 
     # Reading a body -------------------------------------------------------------------------------------------
 
@@ -326,7 +429,7 @@ class HttpParser:
             return None
         self._left -= len(piece)
         if self._left == 0:
-            self._state = _MESSAGE_END
+            self._state = MESSAGE_END
         return Body(piece)
 
     def _read_chunk_line(self) -> Event | None:
@@ -350,7 +453,7 @@ class HttpParser:
         self._size += self._left
         if self._size > self.limits.body:
             raise BodyTooLargeError(f"the body has more than {self.limits.body} bytes")
-        self._state = _CHUNK_DATA if self._left else _TRAILERS
+        self._state = CHUNK_DATA if self._left else TRAILERS
         return self.next_event()
 
     def _read_chunk_data(self) -> Event | None:
@@ -359,7 +462,7 @@ class HttpParser:
             return None
         self._left -= len(piece)
         if self._left == 0:
-            self._state = _CHUNK_END
+            self._state = CHUNK_END
         return Body(piece)
 
     def _read_chunk_end(self) -> Event | None:
@@ -372,7 +475,7 @@ class HttpParser:
             return None
         self._position = start + 2
         self._searched = self._position
-        self._state = _CHUNK_LINE
+        self._state = CHUNK_SIZE
         return self.next_event()
 
     def _read_trailers(self) -> Event | None:
@@ -381,7 +484,7 @@ class HttpParser:
         limits = self.limits
         if data[start : start + 2] == b"\r\n":
             self._position = start + 2
-            self._state = _MESSAGE_END
+            self._state = MESSAGE_END
             return self.next_event()
         end = data.find(b"\r\n\r\n", max(start, self._searched - 3))
         too_large = TrailersTooLargeError(f"the trailer fields have more than {limits.trailer_bytes} bytes")
@@ -400,20 +503,32 @@ class HttpParser:
         if error is not None:
             raise error
         self._position = self._searched = end + 4
-        self._state = _MESSAGE_END
-        kept = [
-            field
-            for field in Headers.from_head("\r\n" + raw.decode("latin-1")).fields()
-            if field[0].lower() not in NOT_IN_TRAILERS
-        ]
+        self._state = MESSAGE_END
+        kept = [field for field in split_fields(b"\r\n" + raw) if field[0].lower() not in NOT_IN_TRAILERS]
         return Trailers(Headers(kept)) if kept else self.next_event()
 
+    def _read_until_end(self) -> Event | None:
+        piece = self._take(len(self._data))
+        if not piece:
+            return None
+        self._size += len(piece)
+        if self._size > self._most_body:
+            raise BodyTooLargeError(f"the body has more than {self._most_body} bytes")
+        return Body(piece)
+
     def _read_message_end(self) -> Event | None:
-        self._state = _HEAD
-        return _END
+        self._state = HEAD
+        return END
+
+    def _read_last_end(self) -> Event | None:
+        self._state = OVER
+        return END
+
+    def _read_nothing(self) -> Event | None:
+        return None
 
     def _read_failed(self) -> Event | None:
-        raise ParserStateError("the parser has failed before; framing is lost")
+        raise ParserStateError(_WHY_NOT[FAILED])
 
     def _take(self, most: int) -> bytes:
         start = self._position
@@ -422,13 +537,27 @@ class HttpParser:
         return piece
 
 
+_WHY_NOT: Final = {
+    OVER: "the connection belongs to another protocol, or has ended",
+    FAILED: "the parser has failed before; framing is lost",
+}
+
 _READERS: Final[tuple[Callable[[HttpParser], Event | None], ...]] = (
-    HttpParser._read_head,
+    HttpParser._read_request,
     HttpParser._read_fixed,
     HttpParser._read_chunk_line,
     HttpParser._read_chunk_data,
     HttpParser._read_chunk_end,
     HttpParser._read_trailers,
+    HttpParser._read_until_end,
     HttpParser._read_message_end,
+    HttpParser._read_last_end,
+    HttpParser._read_nothing,  # PAUSED
+    HttpParser._read_nothing,  # SWITCHED
+    HttpParser._read_nothing,  # OVER
     HttpParser._read_failed,
+)
+_RESPONSE_READERS: Final[tuple[Callable[[HttpParser], Event | None], ...]] = (
+    HttpParser._read_response,
+    *_READERS[1:],
 )

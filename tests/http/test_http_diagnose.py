@@ -1,4 +1,4 @@
-"""The scanner: what it takes, what the diagnosis says of the rest, and that the two never disagree."""
+"""What the diagnosis says of bad heads, and that it never disagrees with the scanners."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.http.scanning import TWINS, Scan
 
 from nimloop_http import Limits
-from nimloop_http._scan_py import diagnose, diagnose_fields, take_apart
+from nimloop_http._diagnose import diagnose, diagnose_fields
 from nimloop_http.errors import (
     BadRequestError,
     HeadersTooLargeError,
@@ -23,11 +24,14 @@ from nimloop_http.errors import (
 LIMITS = Limits()
 
 
-def test_a_head_is_taken_apart() -> None:
-    """Method, target, minor version, and the fields that the server itself needs, in order."""
-    head = "POST /a?b HTTP/1.0\r\nHost: c\r\nX: y\r\nCONNECTION:d \r\nConnection:\te\r\n\r\n"
-    assert take_apart(head, LIMITS) == ("POST", "/a?b", "0", [("Host", "c"), ("CONNECTION", "d "), ("Connection", "e")])
-    assert take_apart("GET / HTTP/1.1\r\n\r\n", LIMITS) == ("GET", "/", "1", [])
+def scanned(head: str, limits: Limits) -> Scan | None:
+    """Scan a whole head with each twin; they agree."""
+    data = head.encode("latin-1")
+    results = {
+        twin.scan_request(data, 0, limits.request_line, limits.header_bytes, limits.headers) for twin in TWINS.values()
+    }
+    (result,) = results
+    return result
 
 
 # Each is a request with one thing wrong: the beginning that is good, the byte or bytes that spoil it, and the error.
@@ -59,7 +63,7 @@ def test_the_diagnosis_comes_with_the_byte_that_spoils_it(good: str, spoilt: str
     for more in ("", "\r\n\r\n", "\0", "\n"):
         found = diagnose((good + spoilt + more).encode(), LIMITS)
         assert type(found) is error
-    assert take_apart(good + spoilt + "\r\n\r\n", LIMITS) is None
+    assert scanned(good + spoilt + "\r\n\r\n", LIMITS) is None
 
 
 LINE = "GET / HTTP/1.1"
@@ -78,24 +82,24 @@ EXACT = Limits(request_line=len(LINE), header_bytes=len("X: y\r\nZ:\r\n"), heade
 def test_limits_are_exact(limit: str, error: type[ProtocolError]) -> None:
     """Just as much is taken, one more is not; all limits or one of them tight."""
     for limits in (EXACT, replace(LIMITS, **{limit: getattr(EXACT, limit)})):
-        assert take_apart(HEAD, limits) is not None
+        assert scanned(HEAD, limits) is not None
         assert diagnose(HEAD.encode(), limits) is None
     for limits in (EXACT, LIMITS):
         tight = replace(limits, **{limit: getattr(EXACT, limit) - 1})
-        assert take_apart(HEAD, tight) is None
+        assert scanned(HEAD, tight) is None
         assert type(diagnose(HEAD.encode(), tight)) is error
 
 
 def test_the_smallest_head_passes_the_smallest_limits() -> None:
     """The quick check, whether limits have to be looked at, is never wrong."""
     limits = Limits(request_line=len("G / HTTP/1.1"), header_bytes=3 * 4, headers=3)
-    assert take_apart("G / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n\r\n", limits) is not None
-    assert take_apart("G / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n\r\n", replace(limits, headers=2)) is None
-    assert take_apart("G / HTTP/1.1\r\n\r\n", replace(limits, header_bytes=1, headers=1)) is not None
+    assert scanned("G / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n\r\n", limits) is not None
+    assert scanned("G / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n\r\n", replace(limits, headers=2)) is None
+    assert scanned("G / HTTP/1.1\r\n\r\n", replace(limits, header_bytes=1, headers=1)) is not None
     for count in (1, 2, 3, 10, 100):
         limits = replace(LIMITS, headers=count)
-        assert take_apart("G / HTTP/1.1\r\n" + "a:\r\n" * count + "\r\n", limits) is not None
-        assert take_apart("G / HTTP/1.1\r\n" + "a:\r\n" * (count + 1) + "\r\n", limits) is None
+        assert scanned("G / HTTP/1.1\r\n" + "a:\r\n" * count + "\r\n", limits) is not None
+        assert scanned("G / HTTP/1.1\r\n" + "a:\r\n" * (count + 1) + "\r\n", limits) is None
 
 
 def test_messages_say_what_and_where() -> None:
@@ -150,7 +154,7 @@ limits_of_any_size = st.builds(
 @given(head=heads, limits=limits_of_any_size)
 def test_a_head_is_taken_just_when_the_diagnosis_finds_nothing(head: str, limits: Limits) -> None:
     """One pattern for speed, and one careful walk for words: the same language."""
-    assert (take_apart(head, limits) is None) == (diagnose(head.encode("latin-1"), limits) is not None)
+    assert (scanned(head, limits) is None) == (diagnose(head.encode("latin-1"), limits) is not None)
 
 
 @settings(max_examples=3 * settings().max_examples)

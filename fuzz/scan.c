@@ -1,0 +1,88 @@
+/* libFuzzer's target for the C of the scanner, with ASan and UBSan: `hatch run fuzz:scan`.
+
+The input lies in a block of just its size, so that a look past either end is an error; what the vectors find is compared
+with what a plain loop finds. */
+
+#include <stdlib.h>
+
+#define SCAN_WITHOUT_PYTHON
+#include "../packages/nimloop-http/src/nimloop_http/_scan.c"
+
+#define CHECK(holds)                                                                                                   \
+    do {                                                                                                               \
+        if (!(holds))                                                                                                  \
+            abort();                                                                                                   \
+    } while (0)
+
+static const Byte *plainly_skip_value(const Byte *at, const Byte *end)
+{
+    while (at < end && (*at == '\t' || (*at >= 0x20 && *at != 0x7f)))
+        at++;
+    return at;
+}
+
+static const Byte *plainly_skip_target(const Byte *at, const Byte *end)
+{
+    while (at < end && *at > ' ' && *at < 0x7f && *at != '#')
+        at++;
+    return at;
+}
+
+static const Byte *plainly_search(const Byte *at, const Byte *end, const char *what, ptrdiff_t size)
+{
+    for (; end - at >= size; at++)
+        if (memcmp(at, what, (size_t)size) == 0)
+            return at;
+    return NULL;
+}
+
+static void check_head(const Byte *data, const Byte *end, const Bounds *bounds)
+{
+    Head head;
+    if (!read_head(data, end, bounds, &head))
+        return;
+    CHECK(data < head.method_end && head.method_end + 1 == head.target && head.target < head.target_end);
+    CHECK(head.target_end < head.end && head.end <= end);
+    CHECK(plainly_search(data, end, "\r\n\r\n", 4) + 4 == head.end);
+    CHECK(plainly_search(data, end, "\r\n", 2) - data <= bounds->line);
+    CHECK((head.flags & CAREFUL) == 0 || head.length == -1);
+    CHECK((head.flags & CHUNKED) == 0 || (head.length == -1 && (head.flags & HTTP_1_1)));
+
+    ptrdiff_t count = 0;
+    const Byte *at = search_crlf(data, head.end) + 2;
+    const Byte *fields = at;
+    Field field;
+    while ((at = next_field(at, head.end, &field)) != NULL) {
+        count++;
+        CHECK(fields <= field.name && field.name < field.name_end && field.name_end < field.value);
+        CHECK(field.value <= field.value_end && field.value_end <= head.end - 4);
+        CHECK(skip_class(field.name, field.name_end, TCHAR) == field.name_end);
+        CHECK(plainly_skip_value(field.value, field.value_end) == field.value_end);
+    }
+    CHECK(count <= bounds->fields && head.end - fields - 2 <= bounds->bytes);
+
+    Head shorter; /* one byte less is no head, one more changes nothing */
+    CHECK(!read_head(data, head.end - 1, bounds, &shorter));
+    CHECK(read_head(data, head.end, bounds, &shorter) && shorter.end == head.end && shorter.flags == head.flags);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
+{
+    Byte *data = malloc(size ? size : 1);
+    if (size)
+        memcpy(data, input, size);
+    const Byte *end = data + size;
+    CHECK(skip_value(data, end) == plainly_skip_value(data, end));
+    CHECK(skip_target(data, end) == plainly_skip_target(data, end));
+    CHECK(search_crlf(data, end) == plainly_search(data, end, "\r\n", 2));
+    CHECK(search_double_crlf(data, end) == plainly_search(data, end, "\r\n\r\n", 4));
+    const Bounds generous = {8192, 8192, 100};
+    const Bounds tight = {(ptrdiff_t)(size % 64), (ptrdiff_t)(size % 128), (ptrdiff_t)(size % 5)};
+    check_head(data, end, &generous);
+    check_head(data, end, &tight);
+    Field field; /* unchecked bytes must be harmless, too */
+    for (const Byte *at = data; (at = next_field(at, end, &field)) != NULL;)
+        CHECK(field.value_end <= end && field.name >= data);
+    free(data);
+    return 0;
+}

@@ -1,0 +1,42 @@
+"""What a parser tells, besides heads."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from nimloop_http._head import Head, ResponseHead
+from nimloop_http._headers import Headers
+
+
+@final
+class Body:
+    """A piece of the body."""
+
+    __slots__ = ("data",)
+    __match_args__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data: Final = data
+
+
+@final
+class Trailers:
+    """The trailer fields, without those that may not come so late."""
+
+    __slots__ = ("headers",)
+    __match_args__ = ("headers",)
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers: Final = headers
+
+
+@final
+class End:
+    """The message is complete."""
+
+    __slots__ = ()
+
+
+END: Final = End()
+
+Event = Head | ResponseHead | Body | Trailers | End

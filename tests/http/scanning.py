@@ -1,0 +1,50 @@
+"""The twins of the scanner, and how to let the parser use one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+import pytest
+
+from nimloop_http import _headers, _scan_py
+from nimloop_http import parser as parser_module
+
+Scan = tuple[int, str, str, int, int]
+
+
+class Find(Protocol):
+    """Finds a line end."""
+
+    def __call__(self, data: bytes | bytearray | memoryview, start: int = 0, end: int | None = None, /) -> int:
+        """Return the place or −1."""
+
+
+class Twin(NamedTuple):
+    """One implementation of the scanner."""
+
+    scan_request: Callable[[bytes | bytearray, int, int, int, int], Scan | None]
+    split_fields: Callable[[bytes | bytearray], list[tuple[str, str]]]
+    find_crlf: Find
+    find_double_crlf: Find
+
+
+TWINS = {"Python": Twin(_scan_py.scan_request, _scan_py.split_fields, _scan_py.find_crlf, _scan_py.find_double_crlf)}
+try:
+    from nimloop_http import _scan
+except ImportError:
+    pass
+else:
+    TWINS["C"] = Twin(_scan.scan_request, _scan.split_fields, _scan.find_crlf, _scan.find_double_crlf)
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Let the parser use one of them. When mypyc has compiled the parser, it keeps the one it was made with."""
+    twin = TWINS[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parser_module, "scan_request", twin.scan_request)
+        patch.setattr(parser_module, "split_fields", twin.split_fields)
+        patch.setattr(_headers, "split_fields", twin.split_fields)
+        yield

@@ -152,19 +152,21 @@ def tab(url: str, profile: Path) -> Iterator[ClientConnection]:
 
 def wait_for(ws: ClientConnection, text: str) -> None:
     """Wait until the page shows a text."""
-    script = f"new Promise((done) => {{ const look = () => document.body.innerText.includes({json.dumps(text)}) "
+    script = f"new Promise((done) => {{ const look = () => document.body?.innerText.includes({json.dumps(text)}) "
     script += "? done(true) : setTimeout(look, 20); look(); })"
     assert evaluate(ws, script) is True
 
 
 def evaluate(ws: ClientConnection, script: str) -> object:
-    """Return what a script has to say."""
+    """Return what a script has to say; once more, if the page was exchanged under it while it was loading."""
     parameters = {"expression": script, "awaitPromise": True, "returnByValue": True}
-    ws.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": parameters}))
-    while "id" not in (said := json.loads(ws.recv(PATIENCE))):
-        pass
-    value: object = said["result"]["result"].get("value")
-    return value
+    while True:
+        ws.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": parameters}))
+        while "id" not in (said := json.loads(ws.recv(PATIENCE))):
+            pass
+        if "error" not in said and "exceptionDetails" not in said["result"]:
+            value: object = said["result"]["result"].get("value")
+            return value
 
 
 def test_the_chat_in_a_browser(tmp_path: Path) -> None:

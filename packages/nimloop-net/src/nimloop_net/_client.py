@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, final
 from nimloop_core import WRITE, Loop, Timer, Watcher
 from nimloop_net._channel import address_of
 from nimloop_net._connection import Connection, OnClose, OnData, OnDrain, OnEof
+from nimloop_net._ending import guard
 from nimloop_net._happy_eyeballs import ATTEMPT_DELAY, FIRST_FAMILY_COUNT, MIN_ATTEMPT_DELAY, interleave
 from nimloop_net._literals import SockAddress, check_name, literal_of, parse_literal
 from nimloop_net._resolve import SHARED, Found, NameSource, Share
@@ -379,7 +380,7 @@ class Connector:
         self._end()
         connection.on_data, connection.on_close, connection.on_drain, connection.on_eof = self._slots
         if on_connect is not None:
-            connection._guard(on_connect)
+            guard(connection, on_connect)
 
     def _on_insecure(self, _connection: Connection, error: Exception | None) -> None:
         if self._stage != OVER:

@@ -14,9 +14,6 @@ connection with an error resets it too, so that the peer cannot take what it got
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol, final
 
@@ -24,6 +21,17 @@ from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Timer
 from nimloop_core.abc import EventCallback, HasFileno
 from nimloop_net import _state as st
 from nimloop_net._channel import Address, Channel, Watch, address_of
+from nimloop_net._ending import (
+    deliver_rest,
+    end,
+    expect_progress,
+    failed,
+    finish,
+    guard,
+    move,
+    pending_error,
+    reset_on_close,
+)
 from nimloop_net._io import Receive, receiver, sender
 from nimloop_net._outbox import Outbox
 from nimloop_net._patience import Idle, Stall
@@ -35,21 +43,15 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 READ_QUOTA: Final = 256 * 1024
-# After a peer is gone: as much as a kernel may hold (tcp(7): tcp_rmem), because there will be no other event. A bound
-# at all, because a Unix socket's peer can close the one direction and flood the other.
-_REST_QUOTA: Final = 32 << 20
 HIGH_WATER: Final = 64 * 1024
 LOW_WATER: Final = 16 * 1024
 MAX_BUFFER: Final = 64 << 20
 LINGER: Final = 5.0
 STALL: Final = 30.0
 HANDSHAKE: Final = 10.0
-_TLS_QUOTA: Final = 1 << 20  # bytes per turn: 2 to 3 ms of encryption
 
 _READABLE: Final = READ | HUP | ERROR
 _TO_THE_END: Final = HUP | ERROR  # after these, a short read does not prove that the socket is empty
-
-_LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Owner(Protocol):
@@ -179,7 +181,7 @@ class Connection:
             try:
                 self._watcher.modify(READ | WRITE if self._edge else self._interest())
             except OSError as error:  # the kernel's limit of watches, for one (epoll_ctl(2): ENOSPC)
-                self._end(error)
+                end(self, error)
 
     # What it is -----------------------------------------------------------------------------------------------
 
@@ -267,36 +269,17 @@ class Connection:
         Raises `ConnectionClosedError` unless both sides are open; ValueError for a second TLS inside the first, for
         what is no socket, for a file that is being sent, and for a missing host name.
         """
-        if self._state != st.OPEN:
-            raise ConnectionClosedError(f"cannot start TLS on a connection that is {self.state}")
-        if not isinstance(self._sock, socket.socket):
-            raise ValueError("TLS runs over a socket, and once")  # noqa: TRY004 - the state is wrong, not a type
-        from nimloop_net._tls import TlsChannel
+        from nimloop_net import _tls
 
-        channel = TlsChannel(
+        _tls.start(
             self,
-            self._sock,
             context,
             server_side=server_side,
             server_hostname=server_hostname,
+            timeout=timeout,
             received=received,
             on_secure=on_secure,
         )
-        queued = self._outbox.take()
-        self._watcher.unregister()
-        try:
-            channel.begin(queued, timeout)
-        except OSError as error:
-            self._end(error)
-            return
-        self.bytes_sent += len(queued)
-        self._outbox.go_through(channel, _TLS_QUOTA)
-        self._sock = self._watcher = channel
-        self._receive = receiver(channel)
-        self._tls = channel.info
-        self._unread = False
-        if self._started:
-            self.start()
 
     # Sending --------------------------------------------------------------------------------------------------
 
@@ -357,7 +340,7 @@ class Connection:
             self._above = True
             memory = self._outbox.memory
             if memory > self.max_buffer:
-                self._end(WriteBufferFullError(f"{memory} unsent bytes exceed the limit of {self.max_buffer}"))
+                end(self, WriteBufferFullError(f"{memory} unsent bytes exceed the limit of {self.max_buffer}"))
         return not self._above
 
     def _soon(self) -> None:
@@ -378,8 +361,8 @@ class Connection:
             room = outbox.write_to(self._sock, self._fd)
         except OSError as error:
             if isinstance(error, (BrokenPipeError, ConnectionResetError)):
-                self._deliver_rest()
-            self._end(error)
+                deliver_rest(self)
+            end(self, error)
             return
         left = outbox.size
         self.bytes_sent += before - left
@@ -389,14 +372,14 @@ class Connection:
             if room:
                 self._queued(left)  # the quota ended it: go on in the next iteration
             if self._state >= st.DRAINING:
-                self._expect_progress()
+                expect_progress(self)
         elif self._state >= st.ENDING:
-            self._move(st.DRAINED)
+            move(self, st.DRAINED)
             return
         if self._above and left <= self.low_water:
             self._above = False
             if self.on_drain is not None and self._state in st.CAN_SEND:
-                self._guard(self.on_drain)
+                guard(self, self.on_drain)
 
     # Receiving ------------------------------------------------------------------------------------------------
 
@@ -434,7 +417,7 @@ class Connection:
         if self._outbox.size:
             self._flush()
         elif self._state >= st.ENDING:
-            self._move(st.DRAINED)
+            move(self, st.DRAINED)
         if self._idle is not None:
             self._idle.note(events)
 
@@ -447,7 +430,7 @@ class Connection:
             try:
                 data = self._receive(self._sock, self._fd, buffer)
             except OSError as error:
-                self._end(error)
+                end(self, error)
                 return
             if not data:
                 self._unread = False
@@ -461,7 +444,7 @@ class Connection:
                 try:
                     on_data(self, data)
                 except Exception as error:
-                    self._failed(error)
+                    failed(self, error)
                     return
             if not self._unread:
                 return
@@ -477,44 +460,23 @@ class Connection:
             return False
         if self._state == st.CLOSED or self._state == st.PEER_DONE or self._state == st.FLUSHING:
             if events & ERROR and self._state != st.CLOSED:
-                self._end(self._pending_error())
+                end(self, pending_error(self))
             return False
         return True
 
-    def _deliver_rest(self) -> None:
-        """The peer takes no more, as sending has shown, but what it sent before may still be in the kernel."""
-        quota = _REST_QUOTA
-        while quota > 0 and not self._paused and self._state in st.DELIVERS:
-            try:
-                data = self._receive(self._sock, self._fd, self.loop.read_buffer)
-            except OSError:
-                return
-            if not data:
-                return
-            quota -= len(data)
-            if self.on_data is not None:
-                try:
-                    self.on_data(self, data)
-                except Exception as error:
-                    self._failed(error)
-
     def _on_peer_eof(self) -> None:
-        self._move(st.EOF)
+        move(self, st.EOF)
         if self._state == st.PEER_DONE:
             if self.on_eof is not None:
-                self._guard(self.on_eof)
+                guard(self, self.on_eof)
             else:
-                self._finish(st.FINISH)
-
-    def _pending_error(self) -> OSError:
-        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        return OSError(number, os.strerror(number)) if number else ConnectionResetError("the connection was reset")
+                finish(self, st.FINISH)
 
     # Ending ---------------------------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
         """End our side: FIN follows the last queued byte. Data is still delivered until the peer ends its side."""
-        self._finish(st.END)
+        finish(self, st.END)
 
     def close_after_drain(self, linger: float | None = None) -> None:
         """Send everything queued, then close; deliver nothing more meanwhile.
@@ -526,115 +488,26 @@ class Connection:
         """
         if linger:
             self.linger = linger
-        self._finish(st.FINISH_NOW if linger == 0 else st.FINISH)
+        finish(self, st.FINISH_NOW if linger == 0 else st.FINISH)
 
     def close(self) -> None:
         """Close now. What is not yet in the kernel is lost; what is there is delivered. Harmless when repeated."""
-        self._end(None)
+        end(self, None)
 
     def abort(self) -> None:
         """Reset the connection: the peer gets an error, and nothing more of what was sent. Harmless when repeated."""
         if self._state != st.CLOSED:
-            self._reset()
-            self._end(None)
-
-    def _reset(self) -> None:
-        """Make closing the descriptor send RST."""
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-        except OSError:
-            pass  # the peer was faster, and the system minds
-
-    def _finish(self, event: int) -> None:
-        self._move(event)
-        if self._busy:
-            return
-        if self._outbox.size == 0:
-            self._move(st.DRAINED)
-        elif self._state >= st.DRAINING:
-            self._expect_progress()  # a peer that takes nothing causes no event that would do it
-
-    def _move(self, event: int) -> None:
-        """Follow the table, and do what entering the new state asks for."""
-        state = st.MOVES[self._state].get(event)
-        if state is None or state == self._state:
-            return
-        if state == st.CLOSED:
-            self._end(None)
-            return
-        self._state = state
-        self._update_interest()
-        if state == st.LINGERING:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_later(self.linger, self.close)
-        if state in st.SENDS_FIN:
-            try:
-                self._sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # the peer is gone; reading will find what it sent before, and then why
-        if state in st.DISCARDS and self._unread:
-            self._soon()
-
-    def _end(self, error: Exception | None, *, reset: bool = True) -> None:
-        """Close the descriptor, with a reset after an error, and have `on_close` called from the loop."""
-        if self._state == st.CLOSED:
-            return
-        self._state = st.CLOSED
-        if error is not None and reset:
-            self._reset()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        self._watcher.unregister()
-        try:
-            self._sock.close()
-        except OSError:
-            pass  # the descriptor is gone in any case (close(2)), and nothing could be done about it
-        self._fd = -1  # the number may be somebody else's by now
-        self._outbox.clear()
-        self._unread = False
-        if self.loop.closed:
-            self._report_close(error)  # nobody is left to call it later
-        else:
-            self.loop.call_soon(lambda: self._report_close(error))
-
-    def _report_close(self, error: Exception | None) -> None:
-        on_close = self.on_close
-        self.on_data = self.on_drain = self.on_eof = self.on_close = self.on_shutdown = None
-        if self._owner is not None:
-            self._owner.forget(self)
-            self._owner = None
-        if on_close is not None:
-            on_close(self, error)
-
-    def _expect_progress(self) -> None:
-        if self._timer is None:
-            self._timer = Stall(self)
+            reset_on_close(self)
+            end(self, None)
 
     def end_with_server(self) -> None:
         """Called by the server that is asked to stop."""
         if self.on_shutdown is not None:
-            self._guard(self.on_shutdown)
+            guard(self, self.on_shutdown)
         else:
             self.close_after_drain()
 
     # Small things ---------------------------------------------------------------------------------------------
-
-    def _guard(self, callback: Callable[[Connection], object]) -> None:
-        try:
-            callback(self)
-        except Exception as error:
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        try:
-            self.loop.exception_handler(error, self)
-        finally:
-            self._end(error)
 
     def _interest(self) -> int:
         wants_data = (not self._paused and self._state in st.DELIVERS) or self._state in st.DISCARDS
@@ -645,7 +518,7 @@ class Connection:
             try:
                 self._watcher.modify(self._interest())
             except OSError as error:  # no memory, for one (epoll_ctl(2))
-                self._end(error)
+                end(self, error)
 
     def __repr__(self) -> str:
         return f"<Connection {self.state} peer={self._peer!r} unsent={self._outbox.size}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from nimloop_core import READ, Deadline
+from nimloop_net import _ending
 from nimloop_net.errors import IdleTimeoutError, StalledError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Idle:
     def _expired(self) -> None:
         connection = self._connection
         error = IdleTimeoutError(f"nothing has come or gone for {self.seconds} seconds")
-        connection._end(error, reset=connection.write_buffer_size != 0)
+        _ending.end(connection, error, reset=connection.write_buffer_size != 0)
 
 
 @final
@@ -59,7 +60,7 @@ class Stall:
     def _check(self) -> None:
         connection = self._connection
         if connection.bytes_sent == self._sent_before:
-            connection._end(StalledError(f"the peer took nothing for {connection.stall} seconds"))
+            _ending.end(connection, StalledError(f"the peer took nothing for {connection.stall} seconds"))
         else:
             self._sent_before = connection.bytes_sent
             self._timer.reschedule(connection.stall)

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Final, final
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Timer, Watcher
 from nimloop_net import _state as st
+from nimloop_net._ending import end, guard
+from nimloop_net._io import receiver
 from nimloop_net._tlsinfo import TlsInfo
-from nimloop_net.errors import HandshakeTimeoutError, TruncatedError, WriteBufferFullError
+from nimloop_net.errors import ConnectionClosedError, HandshakeTimeoutError, TruncatedError, WriteBufferFullError
 
 if TYPE_CHECKING:
     from nimloop_net._connection import Connection
@@ -31,7 +33,51 @@ if TYPE_CHECKING:
 _RAW: Final = 65536  # bytes per read from the socket
 _RAW_READS: Final = 8  # per turn, for a peer that sends records with nothing in them
 _PLAIN: Final = 65536  # bytes that are encrypted before the kernel has to take them: four records
+_QUOTA: Final = 1 << 20  # bytes per turn of sending: 2 to 3 ms of encryption
 _MAX_ANSWERS: Final = 1 << 18  # bytes of our answers to a peer that provokes them and takes none
+
+
+def start(
+    connection: Connection,
+    context: ssl.SSLContext,
+    *,
+    server_side: bool,
+    server_hostname: str | None,
+    timeout: float,
+    received: bytes,
+    on_secure: Callable[[Connection], object] | None,
+) -> None:
+    """Put TLS between a connection and its socket; see `Connection.start_tls`."""
+    if connection._state != st.OPEN:
+        raise ConnectionClosedError(f"cannot start TLS on a connection that is {connection.state}")
+    sock = connection._sock
+    if not isinstance(sock, socket.socket):
+        raise ValueError("TLS runs over a socket, and once")  # noqa: TRY004 - the state is wrong, not a type
+    channel = TlsChannel(
+        connection,
+        sock,
+        context,
+        server_side=server_side,
+        server_hostname=server_hostname,
+        received=received,
+        on_secure=on_secure,
+    )
+    outbox = connection._outbox
+    queued = outbox.take()
+    connection._watcher.unregister()
+    try:
+        channel.begin(queued, timeout)
+    except OSError as error:
+        end(connection, error)
+        return
+    connection.bytes_sent += len(queued)
+    outbox.go_through(channel, _QUOTA)
+    connection._sock = connection._watcher = channel
+    connection._receive = receiver(channel)
+    connection._tls = channel.info
+    connection._unread = False
+    if connection._started:
+        connection.start()
 
 
 @final
@@ -132,7 +178,7 @@ class TlsChannel:
             try:
                 self._shake_hands()
             except OSError as error:
-                connection._end(error)
+                end(connection, error)
                 return
             if not self._established:
                 self._update()
@@ -162,14 +208,14 @@ class TlsChannel:
         on_secure, self._on_secure = self._on_secure, None
         connection = self._connection
         if on_secure is not None:
-            connection._guard(on_secure)
+            guard(connection, on_secure)
         if connection._above:
             connection._flush()  # on_drain is owed for what was taken over by `begin`
         connection._unread = True  # what came behind the handshake is here already
         connection._soon()
 
     def _expired(self, timeout: float) -> None:
-        self._connection._end(HandshakeTimeoutError(f"the TLS handshake took more than {timeout} seconds"))
+        end(self._connection, HandshakeTimeoutError(f"the TLS handshake took more than {timeout} seconds"))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -147,5 +147,7 @@ def failed(conn: Connection, error: Exception) -> None:
 
 def expect_progress(conn: Connection) -> None:
     """See to it that a closing connection does not wait for ever for a peer that takes nothing."""
-    if conn._timer is None:
+    if isinstance(conn._timer, Stall):
+        conn._timer.note()
+    elif conn._timer is None:
         conn._timer = Stall(conn)

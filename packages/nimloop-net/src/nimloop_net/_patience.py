@@ -46,21 +46,25 @@ class Idle:
 class Stall:
     """Ends a closing connection whose peer takes nothing of what is queued for `conn.stall` seconds."""
 
-    __slots__ = ("_connection", "_sent_before", "_timer")
+    __slots__ = ("_connection", "_deadline", "_sent_before")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._sent_before = connection.bytes_sent
-        self._timer = connection.loop.call_later(connection.stall, self._check)
+        self._deadline = Deadline(connection.loop, self._expired)
+        self._sent_before = -1
+        self.note()
+
+    def note(self) -> None:
+        """Start over if the peer has taken something."""
+        sent = self._connection.bytes_sent
+        if sent != self._sent_before:
+            self._sent_before = sent
+            self._deadline.set(self._connection.stall)
 
     def cancel(self) -> None:
         """Wait no longer."""
-        self._timer.cancel()
+        self._deadline.cancel()
 
-    def _check(self) -> None:
+    def _expired(self) -> None:
         connection = self._connection
-        if connection.bytes_sent == self._sent_before:
-            _ending.end(connection, StalledError(f"the peer took nothing for {connection.stall} seconds"))
-        else:
-            self._sent_before = connection.bytes_sent
-            self._timer.reschedule(connection.stall)
+        _ending.end(connection, StalledError(f"the peer took nothing for {connection.stall} seconds"))

@@ -1,4 +1,4 @@
-"""nimloop-net: stream servers, connections and TLS with back-pressure, on nimloop-core."""
+"""nimloop-net: TCP, TLS, UDP and Unix sockets: servers, clients and connections with back-pressure, on nimloop-core."""
 
 from __future__ import annotations
 

@@ -579,6 +579,32 @@ def test_inject(server: TcpServer, tcp_pair: Pair, until: Until) -> None:
     assert server.connections == [conn]
 
 
+def test_descriptors(server: TcpServer, unix_pair: Pair, until: Until, dial: Dial, read_all: ReadAll) -> None:
+    """Sockets may come as numbers; one that is refused stays open, and its giver's."""
+    server.on_data = Connection.send
+    here, there = unix_pair()
+    server.inject(here.detach())
+    there.send(b"echo")
+    until(lambda: readable(there))
+    listener = socket.create_server((LOCAL, 0))
+    address = listener.getsockname()
+    server.adopt(listener.detach())
+    client = dial(address)
+    client.send(b"echo")
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(client) == b"echo"
+    reader, writer = os.pipe()
+    with socket.socket() as idle:
+        for call in (server.adopt, server.inject):
+            with pytest.raises(AddressError, match="no socket"):
+                call(reader)
+            with pytest.raises(AddressError, match=r"listen|connected"):
+                call(idle.fileno())
+        assert idle.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+    os.close(reader)
+    os.close(writer)
+
+
 def test_abstract_name(server: TcpServer, dial: Dial, read_all: ReadAll) -> None:
     """A name of Linux that is no file can be listened on."""
     name = f"\0nimloop-server-{os.getpid()}"

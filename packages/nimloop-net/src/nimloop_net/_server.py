@@ -25,7 +25,7 @@ from nimloop_net._connection import (
     OnSecure,
 )
 from nimloop_net._listener import Listener, Reserve
-from nimloop_net._sockets import BACKLOG, UnixListener, adopt_connected, adopt_listening, listen_tcp
+from nimloop_net._sockets import BACKLOG, UnixListener, adopt_connected, adopt_listening, borrowed, listen_tcp
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -136,17 +136,22 @@ class TcpServer:
             raise
         self._add(listener)
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Take over a socket that listens already, for instance one of `inherited_sockets`; else `AddressError`."""
-        adopt_listening(sock)
-        self._add(Listener(self, sock))
+    def adopt(self, sock: socket.socket | int) -> None:
+        """Take over a socket, or its descriptor, that listens already, for instance one of `inherited_sockets`.
 
-    def inject(self, sock: socket.socket) -> Connection:
-        """Serve a socket that somebody else has accepted like one of our own, whatever the limit says.
+        Raises `AddressError` for any other, and leaves it open.
+        """
+        with borrowed(sock) as listening:
+            adopt_listening(listening)
+            self._add(Listener(self, listening))
+
+    def inject(self, sock: socket.socket | int) -> Connection:
+        """Serve a socket, or its descriptor, that somebody else has accepted like one of our own, whatever the limit.
 
         Raises `AddressError` for a socket that is not connected, and leaves it open.
         """
-        return self._on_accepted(sock, adopt_connected(sock))
+        with borrowed(sock) as connected:
+            return self._on_accepted(connected, adopt_connected(connected))
 
     def _add(self, *listeners: Listener) -> None:
         self._listeners += listeners

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, final
 
@@ -47,6 +47,23 @@ def listen_tcp(host: str | None, port: int, *, backlog: int, reuse_port: bool) -
     if len(sockets) == 0:
         raise AddressError(f"{host!r} has no address that can be listened on")
     return sockets
+
+
+@contextlib.contextmanager
+def borrowed(sock: socket.socket | int) -> Iterator[socket.socket]:
+    """Give a descriptor the form of a socket; whoever goes on without an error owns it."""
+    if not isinstance(sock, int):
+        yield sock
+        return
+    try:
+        made = socket.socket(fileno=sock)
+    except OSError as error:
+        raise AddressError(f"descriptor {sock} is no socket: {error.strerror}") from None
+    try:
+        yield made
+    except BaseException:
+        made.detach()
+        raise
 
 
 def adopt_listening(sock: socket.socket) -> None:

@@ -18,7 +18,7 @@ from tests.http.scanning import TWINS, use
 
 import nimloop_http._diagnose as diagnose_module
 import nimloop_http.parser as parser_module
-from nimloop_http import STANDARD_METHODS, Body, End, Event, Head, Headers, HttpParser, Limits, Trailers
+from nimloop_http import STANDARD_METHODS, Body, End, Event, Head, Headers, HttpParser, Limits, ResponseHead, Trailers
 from nimloop_http._grammar import BARE_LINE_END
 from nimloop_http.errors import (
     BadRequestError,
@@ -68,6 +68,16 @@ def written(events: list[Event]) -> list[str]:
                 lines += ["  expects 100-continue"] * event.expect_continue
                 lines += [f"  offers {event.upgrade}"] * bool(event.upgrade)
                 lines += [f"  field {name}: {shown(value)}".rstrip() for name, value in event.headers.fields()]
+            case ResponseHead():
+                lines.append(f"response HTTP/1.{event.minor} {event.status} {shown(event.reason)}".rstrip())
+                lines += ["  interim"] * event.interim
+                lines += ["  switches"] * event.switches
+                lines += ["  then keep-alive" if event.keep_alive else "  then close"] * (event.status >= 200)
+                lines += [f"  length {event.content_length}"] * (event.content_length is not None)
+                lines += ["  coding chunked"] * event.chunked
+                lines += ["  with a body" if event.has_body else "  without a body"]
+                lines += [f"  protocol {event.upgrade}"] * bool(event.upgrade)
+                lines += [f"  field {name}: {shown(value)}".rstrip() for name, value in event.headers.fields()]
             case Body(data):
                 assert data, "an empty piece of a body"
                 if lines[-1].startswith("body "):
@@ -95,19 +105,30 @@ def parsed(
     return written(events) + ["wait"] * (not parser.idle)
 
 
+def taken(parser: HttpParser, pieces: list[bytes], *, late: bool, ends: bool) -> list[str]:
+    """Feed pieces, taking all events after each or only when all are there; then end, or not. Write down what came."""
+    events: list[Event] = []
+    try:
+        for piece in pieces:
+            parser.push(piece)
+            if not late:
+                events.extend(parser)
+        events.extend(parser)
+        if ends:
+            parser.end()
+            events.extend(parser)
+    except ProtocolError as error:
+        return [*written(events), f"error {error.status} {type(error).__name__}: {error}"]
+    if parser.switched:
+        return [*written(events), f"rest {shown(parser.remaining_data())}"]
+    return written(events) + ["wait"] * (not ends and not parser.idle)
+
+
 def parsed_late(
     pieces: list[bytes], limits: Limits | None = None, methods: frozenset[str] | None = STANDARD_METHODS
 ) -> list[str]:
     """Push all pieces before taking the first event."""
-    parser = HttpParser(limits or Limits(), methods=methods)
-    for piece in pieces:
-        parser.push(piece)
-    events: list[Event] = []
-    try:
-        events.extend(parser)
-    except ProtocolError as error:
-        return [*written(events), f"error {error.status} {type(error).__name__}: {error}"]
-    return written(events) + ["wait"] * (not parser.idle)
+    return taken(HttpParser(limits or Limits(), methods=methods), pieces, late=True, ends=False)
 
 
 def parsed_strictly(parser: HttpParser, pieces: list[bytes]) -> list[Event]:
@@ -124,13 +145,25 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 class Case(NamedTuple):
-    """One request of one section of a case file."""
+    """One request of one section of a case file, or one response to the requests that were sent."""
 
     name: str
     data: bytes
     limits: Limits
     methods: frozenset[str] | None
+    sent: list[str] | None
+    ends: bool
     result: list[str]
+
+    def parsed(self, pieces: list[bytes], *, late: bool = False) -> list[str]:
+        """Parse the data in these pieces."""
+        if self.sent is None:
+            parser = HttpParser(self.limits, methods=self.methods)
+        else:
+            parser = HttpParser.for_responses(self.limits)
+            for method in self.sent:
+                parser.request_sent(method)
+        return taken(parser, pieces, late=late, ends=self.ends)
 
 
 def unescaped(text: str) -> bytes:
@@ -158,7 +191,8 @@ def read_cases(path: Path) -> Iterator[Case]:
     for section in path.read_text().split("\n## ")[1:]:
         title = section.partition("\n")[0]
         blocks = {name: text.splitlines() for name, text in re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)}
-        assert {"request", "result"} <= blocks.keys() <= {"request", "result", "each", "limits"}, title
+        assert {"result"} < blocks.keys() <= {"request", "response", "sent", "result", "each", "limits"}, title
+        assert ("request" in blocks) != ("response" in blocks), title
         limits, methods = Limits(), STANDARD_METHODS
         any_method = False
         for line in blocks.get("limits", []):
@@ -167,10 +201,13 @@ def read_cases(path: Path) -> Iterator[Case]:
                 any_method = True
             else:
                 limits = replace(limits, **{name: int(value)})
+        sent = None if "request" in blocks else blocks.get("sent", ["GET"])
         for number, each in enumerate(blocks.get("each", [""])):
-            lines = [line.replace("{each}", each) for line in blocks["request"]]
+            lines = [line.replace("{each}", each) for line in blocks.get("request", blocks.get("response", []))]
+            ends = lines[-1:] == ["(end)"]
+            data = wire(lines[:-1] if ends else lines)
             name = f"{path.stem}: {title}" + f" [{number}: {each}]" * ("each" in blocks)
-            yield Case(name, wire(lines), limits, None if any_method else methods, blocks["result"])
+            yield Case(name, data, limits, None if any_method else methods, sent, ends, blocks["result"])
 
 
 ALL_CASES = [case for path in sorted(CASES.glob("*.md")) if path.name != "README.md" for case in read_cases(path)]
@@ -191,12 +228,12 @@ def agrees(found: list[str], expected: list[str]) -> bool:
 def test_a_case_gives_its_result_however_it_is_cut(case: Case) -> None:
     """Whole, in two pieces cut at every place, byte by byte, and pushed before anything is taken."""
     data = case.data
-    whole = parsed([data], case.limits, case.methods)
+    whole = case.parsed([data])
     assert agrees(whole, case.result), whole
     for cut in range(len(data) + 1):
-        assert parsed([data[:cut], data[cut:]], case.limits, case.methods) == whole, f"cut before byte {cut}"
-    assert parsed(bytewise(data), case.limits, case.methods) == whole
-    assert parsed_late(bytewise(data), case.limits, case.methods) == whole
+        assert case.parsed([data[:cut], data[cut:]]) == whole, f"cut before byte {cut}"
+    assert case.parsed(bytewise(data)) == whole
+    assert case.parsed(bytewise(data), late=True) == whole
 
 
 def test_every_case_file_has_cases_and_no_two_share_a_name() -> None:
@@ -787,7 +824,10 @@ def test_nobody_reads_another_request(damaged: bytes) -> None:
         assert LENIENT.search(damaged)
 
 
-@pytest.mark.parametrize("case", [case for case in ALL_CASES if case.limits == Limits()], ids=lambda case: case.name)
+COMPARABLE = [case for case in ALL_CASES if case.limits == Limits() and case.sent is None]
+
+
+@pytest.mark.parametrize("case", COMPARABLE, ids=lambda case: case.name)
 def test_nobody_reads_another_request_in_the_cases(case: Case) -> None:
     """The same for the golden cases: an independent opinion of what may be taken."""
     mine, others = by_us(case.data), [by_h11(case.data), by_httptools(case.data)]

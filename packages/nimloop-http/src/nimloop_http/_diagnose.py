@@ -26,11 +26,15 @@ def diagnose(data: bytes, limits: Limits) -> ProtocolError | None:
     return _diagnose_head(data, limits, "request")
 
 
+def begins_a_response(data: bytes | bytearray) -> bool:
+    """Tell whether up to five bytes may be the first ones of a status line."""
+    return data == b"HTTP/"[: len(data)]
+
+
 def diagnose_response(data: bytes, limits: Limits) -> ProtocolError | None:
     """Say what is wrong with the beginning of a response, complete or not; None when nothing is so far."""
-    beginning = data[:5]
-    if beginning != b"HTTP/"[: len(beginning)]:
-        return BadRequestError(f"a response begins with a version, not with {beginning!r}")
+    if not begins_a_response(data[:5]):
+        return BadRequestError("a response begins with a version of HTTP")
     return _diagnose_head(data, limits, "status")
 
 

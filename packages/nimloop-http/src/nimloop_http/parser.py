@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Self, final
 
-from nimloop_http._diagnose import diagnose, diagnose_fields, diagnose_response
+from nimloop_http._diagnose import begins_a_response, diagnose, diagnose_fields, diagnose_response
 from nimloop_http._events import END
 from nimloop_http._events import Body as Body
 from nimloop_http._events import End as End
@@ -388,7 +388,7 @@ class HttpParser:
         before = self._searched
         end = self._find_head_end()
         if end < 0:
-            if data[start] == 0x48 and self._may_become_a_head(start, before):  # "H", as in "HTTP/1.1 "
+            if begins_a_response(data[start : start + 5]) and self._may_become_a_head(start, before):
                 return None
             error = diagnose_response(bytes(data[start:]), self.limits)
             if error is not None:

@@ -192,6 +192,25 @@ def test_h13_a_client_that_has_just_connected_gets_its_answer(timed_site: Site, 
     assert done == [0]
 
 
+def test_h13_a_request_that_is_in_the_kernel_already_is_answered(site: Site) -> None:
+    """An idle connection is looked at once more: the client has sent it before anybody could tell it not to."""
+    done: list[int] = []
+    server = site.start(lambda _req, res: res.send("just in time"))
+    client, idle = site.dial(), site.dial()
+    for each in (client, idle):
+        each.send(request())
+        each.answer()
+    client.sock.send(request("GET", "/last"))
+    server.shutdown(10.0, done.append)
+    answer = parse(client.read_all(), ["GET"], ended=True)[0]
+    assert (answer.body, answer.get("connection")) == (b"just in time", "close")
+    assert idle.read_all() == b""
+    client.close()
+    idle.close()
+    site.until(lambda: done)
+    assert done == [0]
+
+
 def test_h13_what_is_busy_after_the_grace_is_cut(timed_site: Site) -> None:
     """And counted; each of its responses is told."""
     told: list[str] = []

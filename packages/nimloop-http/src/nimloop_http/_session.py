@@ -571,18 +571,33 @@ class HttpSession:
     # Ending ---------------------------------------------------------------------------------------------------
 
     def _on_shutdown(self, _connection: Connection) -> None:
-        """The server is stopping: end now if nothing is under way, else after the answers that are.
+        """The server is stopping: end soon if nothing is under way, else after the answers that are.
 
-        A new connection, and one in the middle of a head, has a moment to send its one last request: the client could
-        not know.
+        One last request is still answered: of a new connection, and of one in the middle of a head, for a moment,
+        because the client could not know; of an idle one when it is in the kernel already.
         """
-        if self._state == _SERVING and self._waiting_for == _FOR_HEAD and not self._open:
-            self._deadline_ns = min(self._deadline_ns, self._clock() + int(_FAREWELL * 1e9))
-            self._timer.reschedule(_FAREWELL)
-        elif self._state == _SERVING:
+        if self._state != _SERVING:
+            return
+        if self._open or self._receiving is not None or self._advancing:
             self._state = _LAST
             if not self._open:
                 self._end(linger=_FAREWELL)
+        elif self._waiting_for == _FOR_HEAD:
+            self._end_soon()
+        else:
+            loop = self.connection.loop
+            loop.call_soon(lambda: loop.call_soon(self._end_idle))  # the loop looks for events in between
+
+    def _end_idle(self) -> None:
+        if self._state == _SERVING and not self._open and self._receiving is None:
+            if self._parser.idle:
+                self._end(linger=_FAREWELL)
+            else:
+                self._end_soon()
+
+    def _end_soon(self) -> None:
+        self._deadline_ns = min(self._deadline_ns, self._clock() + int(_FAREWELL * 1e9))
+        self._timer.reschedule(_FAREWELL)
 
     def _end(self, linger: float | None) -> None:
         """Close the connection after what is queued."""

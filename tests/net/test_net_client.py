@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
@@ -9,6 +10,7 @@ import pickle
 import socket
 import ssl
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -470,6 +472,102 @@ def test_many_at_once(loop: Loop, server: TcpServer, until: Until, told: Told) -
     until(lambda: len(told.closed) == 200 and not server.connections)
     assert loop.stats.watchers == before.watchers
     assert loop.stats.timers == before.timers
+
+
+def alive(*kinds: type) -> int:
+    """Count the objects of these kinds."""
+    return sum(type(each) in kinds for each in gc.get_objects())
+
+
+def test_nothing_stays(loop: Loop, server: TcpServer, until: Until) -> None:
+    """After a thousand clients of every fate, no object is left, and the collector was not needed for that."""
+    host, port = server.listen(LOCAL, 0)[0]
+    dead = free_port()
+    over = 0
+
+    def count(*_: object) -> None:
+        nonlocal over
+        over += 1
+
+    def on_connect(conn: Connection) -> None:
+        conn.on_close = count
+        conn.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = alive(Connector, Connection)
+        for turn in range(1, 11):
+            for _ in range(25):
+                connect(loop, host, port, on_connect=on_connect, on_error=count)
+                connect(loop, host, dead, on_connect=on_connect, on_error=count)
+                connect(loop, "localhost", dead, on_connect=on_connect, on_error=count)
+                connect(loop, "localhost", port, on_connect=on_connect, on_error=count).cancel()
+            until(lambda: over == turn * 75)  # noqa: B023 - called at once
+        until(lambda: not server.connections)
+        loop.run_once(0)
+        loop.run_once(0)
+        assert alive(Connector, Connection) == before
+    finally:
+        gc.enable()
+
+
+class Upper(asyncio.Protocol):
+    """A peer on the standard library's loop: answers in capitals and, at the end, ends."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer."""
+        self.transport.write(data.upper())
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_server_of_asyncio(loop: Loop, until: Until, told: Told, tls: bool) -> None:  # noqa: FBT001
+    """A megabyte there and back, with the end of each side told to the other."""
+    ready = threading.Event()
+    where: list[int] = []
+
+    async def serve() -> None:
+        context = server_context() if tls else None
+        server = await asyncio.get_running_loop().create_server(Upper, LOCAL, 0, ssl=context)
+        where.append(server.sockets[0].getsockname()[1])
+        ready.set()
+        async with server:
+            while where:  # noqa: ASYNC110 - told by another thread
+                await asyncio.sleep(0.005)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        connect(
+            loop,
+            LOCAL,
+            where[0],
+            tls=client_context() if tls else None,
+            server_hostname="localhost" if tls else None,
+            on_connect=told.on_connect,
+            on_data=told.on_data,
+            on_error=told.on_error,
+            on_close=told.on_close,
+        )
+        until(lambda: told.outcomes)
+        (conn,) = told.connections
+        conn.send(b"abcdefgh" * 131_072)
+        until(lambda: len(told.data) == 1 << 20)
+        assert told.data == b"ABCDEFGH" * 131_072
+        conn.shutdown()
+        until(lambda: told.closed)
+        assert told.closed == [None]
+    finally:
+        where.clear()
+        thread.join(20)
 
 
 # On virtual time ------------------------------------------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
+import shutil
 import socket
+import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -231,6 +235,62 @@ def test_wildcards_of_one_family(loop: Loop) -> None:
             six.send_to(b"", (LOCAL, 1))
         with pytest.raises(AddressError, match="family"):
             four.send_to(b"", ("::1", 1))
+
+
+def test_peer_of_asyncio(loop: Loop, until: Until, post: Post) -> None:
+    """The standard library's datagrams and ours are the same."""
+    ready = threading.Event()
+    where: list[int] = []
+
+    class Upper(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast("asyncio.DatagramTransport", transport)  # which it is in all but name
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            self.transport.sendto(data.upper(), addr)
+
+    async def serve() -> None:
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Upper, local_addr=(LOCAL, 0))
+        where.append(transport.get_extra_info("sockname")[1])
+        ready.set()
+        while where:  # noqa: ASYNC110 - told by another thread
+            await asyncio.sleep(0.005)
+        transport.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        assert ready.wait(20)
+        with UdpSocket.connect(loop, LOCAL, where[0], on_datagram=post.on_datagram) as client:
+            for data in (b"a", b"b" * LARGEST):
+                client.send(data)
+            until(lambda: len(post.data) == 2)
+        assert post.data == [b"A", b"B" * LARGEST]
+    finally:
+        where.clear()
+        thread.join(20)
+
+
+@pytest.mark.skipif(shutil.which("socat") is None, reason="needs socat")
+def test_socat(loop: Loop, until: Until, server: UdpSocket) -> None:
+    """A client that everybody has gets its datagrams back."""
+    with subprocess.Popen(
+        ["socat", "-t0.2", "-", f"UDP:{LOCAL}:{server.local[1]}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as socat:
+        assert socat.stdin is not None
+        assert socat.stdout is not None
+        os.set_blocking(socat.stdout.fileno(), False)
+        socat.stdin.write(b"hello\n")
+        socat.stdin.flush()
+        out = socat.stdout
+        got = bytearray()
+
+        def complete() -> bool:
+            got.extend(out.read() or b"")
+            return got == b"hello\n"
+
+        until(complete)
+        socat.stdin.close()
 
 
 def test_take_over(loop: Loop, until: Until, post: Post, bare: socket.socket) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import secrets
 import sys
 import tempfile
 import threading
@@ -132,18 +133,28 @@ def save_in_thread(loop: Loop, job: Callable[[], object], on_done: Callable[[OSE
 def temporary_file(directory: str | None) -> io.FileIO:
     """Open a file without a name, for reading and writing, that only this user could open (0600)."""
     folder = directory or tempfile.gettempdir()
-    nameless: int = getattr(os, "O_TMPFILE", 0)
-    if nameless:
-        try:
-            return os.fdopen(os.open(folder, os.O_RDWR | os.O_CLOEXEC | nameless, 0o600), "r+b", buffering=0)
-        except OSError:
-            pass  # not every file system can (EOPNOTSUPP, EISDIR): what else is wrong will show at once
     # O_EXCL with a name that nobody can guess: a link put in its place would be an error.
     if sys.platform == "win32":
-        return tempfile.TemporaryFile("r+b", buffering=0, dir=folder, prefix="nimloop-").file  # gone when closed
-    descriptor, name = tempfile.mkstemp(prefix="nimloop-", dir=folder)
-    os.unlink(name)
+        name = os.path.join(folder, f"nimloop-{secrets.token_hex(16)}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_BINARY | os.O_TEMPORARY  # removed when it is closed
+        descriptor = os.open(name, flags, 0o600)
+    else:
+        descriptor = _nameless(folder)
+        if descriptor < 0:
+            descriptor, name = tempfile.mkstemp(prefix="nimloop-", dir=folder)
+            os.unlink(name)
     return os.fdopen(descriptor, "r+b", buffering=0)
+
+
+def _nameless(folder: str) -> int:
+    """Return a descriptor of a file that never had a name; -1 where that is not possible."""
+    flag: int = getattr(os, "O_TMPFILE", 0)
+    if flag:
+        try:
+            return os.open(folder, os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | flag, 0o600)
+        except OSError:
+            pass  # not every file system can (EOPNOTSUPP, EISDIR): what else is wrong will show at once
+    return -1
 
 
 def read_at(descriptor: int, offset: int, count: int) -> bytes:

@@ -97,7 +97,6 @@ class FormReader:
     """
 
     __slots__ = (
-        "_ended",
         "_fields",
         "_files",
         "_flow",
@@ -131,7 +130,6 @@ class FormReader:
         self._part: Part | None = None
         self._files = 0
         self._fields = 0
-        self._ended = False
         self.form: Final = Form(self._spool)
         """What has arrived so far."""
         self.received = 0
@@ -145,7 +143,7 @@ class FormReader:
         flow.at_end(self.close)
         self._spool.loop = flow.loop
         self._spool.make_writer = lambda fd: SpoolWriter(
-            flow.loop, flow.workers, fd, on_room=self._on_room, on_error=flow.fail
+            flow.loop, flow.workers, fd, on_room=flow.resume, on_error=flow.fail
         )
 
     def write(self, data: bytes) -> None:
@@ -171,7 +169,6 @@ class FormReader:
     def end(self) -> None:
         """The body is complete. Raises `FormError` when the last boundary has not come."""
         self._reader.end()
-        self._ended = True
         if self._flow is not None and not self._spool.finish(self._flow.resume):
             self._flow.pause()
 
@@ -183,10 +180,6 @@ class FormReader:
     def close(self) -> None:
         """Let go of everything that has arrived. Harmless when repeated."""
         self._spool.close()
-
-    def _on_room(self) -> None:
-        if self._flow is not None and not self._ended:  # then it is `finish` that is waited for
-            self._flow.resume()
 
     def _begin(self, head: PartHead) -> None:
         limits = self._limits

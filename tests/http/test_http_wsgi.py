@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -166,6 +167,47 @@ def test_a_chunked_body_has_an_end(host: Host) -> None:
 
     data = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab\nc\r\n3\r\nd\ne\r\n0\r\n\r\n"
     assert ask(host(app), data, "POST").body == b"7 ab\ncd\ne"
+
+
+@pytest.mark.parametrize("size", [0, 10, 3_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_large_bodies_are_read_from_a_file(
+    size: int,
+    site: Site,
+    threads: int,
+    tmp_path: Path,
+    descriptors: Callable[[], set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    chunked: bool,
+) -> None:
+    """And what is larger than allowed is refused before it comes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        body: IO[bytes] = environ["wsgi.input"]  # type: ignore[assignment]
+        in_file = not isinstance(body, io.BytesIO)
+        environ["wsgi.input"] = None
+        start_response("200 OK", [])
+        return [f"{in_file} {environ['CONTENT_LENGTH']} {body.read() == (LARGE * 2)[:size]}".encode()]
+
+    with WsgiBridge(app, threads=threads, body=4_000_000) as bridge:
+        site.start(bridge.serve, on_headers=bridge.on_headers)
+        client = site.dial()
+        content = (LARGE * 2)[:size]
+        for _ in range(2):
+            if chunked:
+                chunk = b"%x\r\n%b\r\n" % (size, content) if size else b""
+                client.send(request("POST", "/", "Transfer-Encoding: chunked") + chunk + b"0\r\n\r\n")
+            else:
+                client.send(request("POST", "/", body=content))
+            assert client.answer("POST").body.decode() == f"{chunked or size > 1 << 20} {size} True"
+        client.send(request("POST", "/", "Content-Length: 4000001"))
+        assert client.answer("POST").status == 413
+        site.until(lambda: not any(str(tmp_path) in each for each in descriptors()))
+    assert list(tmp_path.iterdir()) == []
+    until_threads_have_ended()
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final, Protocol, final
+from typing import BinaryIO, Final, Protocol, final
 from urllib.parse import unquote_to_bytes
 
+from nimloop_http._sinks import FileSink
 from nimloop_http.request import HttpRequest
 
 _BLOCK: Final = 65536
@@ -58,8 +59,10 @@ def make_environ(req: HttpRequest, script_name: str, url_scheme: str, *, threads
     Text in it stands for bytes, one character each (PEP 3333, "Unicode Issues"). Fields with an underscore are left
     out: ``X_Forwarded_For`` would pass for X-Forwarded-For, which a proxy has checked.
     """
+    scheme = url_scheme or ("http" if req.connection.tls is None else "https")
+    body, size = _input(req)
     local = req.connection.local
-    name, port = local if isinstance(local, tuple) else _split_host(req.host, url_scheme)
+    name, port = local if isinstance(local, tuple) else _split_host(req.host, scheme)
     path = unquote_to_bytes(req.raw_path).decode("latin-1")
     environ: dict[str, object] = {
         "REQUEST_METHOD": req.method,
@@ -68,14 +71,14 @@ def make_environ(req: HttpRequest, script_name: str, url_scheme: str, *, threads
         "QUERY_STRING": req.query,
         "REQUEST_URI": req.target,
         "CONTENT_TYPE": req.headers.get("content-type", ""),
-        "CONTENT_LENGTH": str(len(req.body)) if req.head.has_body else "",
+        "CONTENT_LENGTH": str(size) if req.head.has_body else "",
         "SERVER_NAME": name,
         "SERVER_PORT": str(port),
         "SERVER_PROTOCOL": f"HTTP/{req.http_version}",
         "REMOTE_ADDR": req.client_ip,
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": url_scheme,
-        "wsgi.input": io.BytesIO(req.body),
+        "wsgi.url_scheme": scheme,
+        "wsgi.input": body,
         "wsgi.input_terminated": True,  # the end of the input is the end of the body, also if that came chunked
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": threads,
@@ -90,6 +93,14 @@ def make_environ(req: HttpRequest, script_name: str, url_scheme: str, *, threads
             # RFC 6265 §5.4: a cookie's pairs are separated by semicolons, and RFC 9110 §5.3 does not apply.
             environ[variable] = headers[field] if field != "cookie" else "; ".join(headers.get_all(field))
     return environ
+
+
+def _input(req: HttpRequest) -> tuple[BinaryIO, int]:
+    """Return the body to read from, and its size."""
+    if isinstance(req.sink, FileSink):
+        file = req.sink.file
+        return file.open(), file.size
+    return io.BytesIO(req.body), len(req.body)
 
 
 @lru_cache(maxsize=512)

@@ -54,6 +54,7 @@ class WsgiCall:
         "_environ",
         "_fields",
         "_gone",
+        "_input",
         "_left",
         "_length",
         "_loop",
@@ -72,6 +73,7 @@ class WsgiCall:
     ) -> None:
         self._app: Final[WSGIApplication] = app
         self._environ: Final = environ
+        self._input: Final = environ["wsgi.input"]  # whatever the application puts in its place
         self._req: Final = req
         self._res: Final = res
         self._loop: Final = req.connection.loop
@@ -97,10 +99,12 @@ class WsgiCall:
 
     def run(self) -> None:
         """Go through with it, in a thread of the pool."""
-        if not self._gone:
-            for _ in self._steps:
-                if not self._wait():
-                    self._steps.close()
+        if self._gone:
+            self._close(self._input)
+            return
+        for _ in self._steps:
+            if not self._wait():
+                self._steps.close()
 
     def advance(self) -> None:
         """Go on with it in the loop's thread, until the client is behind."""
@@ -117,7 +121,7 @@ class WsgiCall:
     def give_up(self) -> None:
         """Do not begin: there is no thread for it."""
         self._res.on_close = None
-        self._steps.close()
+        self._close(self._input)
 
     def _go_through(self) -> Generator[None]:
         """Run the application; yields where the client may have to catch up."""
@@ -142,6 +146,7 @@ class WsgiCall:
                 raise
         finally:
             self._close(result)
+            self._close(self._input)
 
     def _close(self, result: object) -> None:
         close = getattr(result, "close", None)

@@ -19,6 +19,8 @@ from nimloop_http._wsgicall import WsgiCall
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
+_MEMORY_BYTES: Final = 1 << 20  # of a body that is kept in memory; most forms, and most of what an API is sent
+
 
 @final
 class WsgiBridge:
@@ -26,10 +28,13 @@ class WsgiBridge:
 
     Up to `threads` requests run at once, up to `waiting` more wait for a thread, and further ones get 503. With
     ``threads=0`` the application runs in the loop's thread, which costs less and is right only for one that never
-    blocks. `script_name` is the path at which the application is mounted; other paths get 404.
+    blocks. `script_name` is the path at which the application is mounted; other paths get 404. `url_scheme` is "https"
+    or "http" as the connection has TLS or not; say it where a proxy has taken TLS off.
+
+    With ``on_headers=bridge.on_headers`` large bodies go to a file instead of memory, and may have `body` bytes.
     """
 
-    __slots__ = ("_app", "_pool", "_script_name", "_url_scheme", "threads")
+    __slots__ = ("_app", "_body", "_pool", "_script_name", "_url_scheme", "threads")
 
     def __init__(
         self,
@@ -38,7 +43,8 @@ class WsgiBridge:
         threads: int = 8,
         waiting: int = 128,
         script_name: str = "",
-        url_scheme: str = "http",
+        url_scheme: str = "",
+        body: int | None = None,
     ) -> None:
         """Take the application. Raises ValueError for a script name that is no path, or numbers below 0."""
         if script_name and not re.fullmatch(r"(?:/[!-.0-~]+)+", script_name):
@@ -47,7 +53,15 @@ class WsgiBridge:
         self._app: Final[WSGIApplication] = app
         self._script_name: Final = script_name
         self._url_scheme: Final = url_scheme
+        self._body: Final = body
         self._pool: Final = WorkerPool("wsgi", threads, waiting) if threads else None
+
+    def on_headers(self, req: HttpRequest, res: HttpResponse) -> None:
+        """Let a body that is large, or of unknown length, go to a private file until the application reads it."""
+        if self._body is not None:
+            req.limit_body(self._body)
+        if req.head.has_body and (req.content_length is None or req.content_length > _MEMORY_BYTES):
+            req.stream_to_file()
 
     def serve(self, req: HttpRequest, res: HttpResponse) -> None:
         """Answer the request by the application, now or later; in any case answer it."""

@@ -174,12 +174,12 @@ def test_a_chunked_body_has_an_end(host: Host) -> None:
 @pytest.mark.parametrize("threads", [0, 2])
 def test_large_bodies_are_read_from_a_file(
     size: int,
+    *,
     site: Site,
     threads: int,
     tmp_path: Path,
     descriptors: Callable[[], set[str]],
     monkeypatch: pytest.MonkeyPatch,
-    *,
     chunked: bool,
 ) -> None:
     """And what is larger than allowed is refused before it comes."""

@@ -251,6 +251,8 @@ class HttpSession:
             if body is not None and not response.sent:
                 body.check_announced()
         except ProtocolError as error:
+            if body is not None:
+                body.drop_sink(error)  # a file that was chosen is not to stay open for what is too much
             self._decline(response, error)
         except Exception as error:
             self._failed(error, request, response)

@@ -393,11 +393,12 @@ def test_without_permission(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """The versions of all three packages, and of Python, are what a bug report needs."""
+    """The versions and builds of all three packages, and of Python, are what a bug report needs."""
     assert command.main(["--version"]) == 0
     number = r"\d+\.\d+\.\d+\S*"
-    expected = rf"nimloop-http {number} nimloop-net {number} nimloop-core {number}; \w+ {number}\n"
-    assert re.fullmatch(expected, capsys.readouterr().out)
+    build = r"\((mypyc \+ )?(C|C \(\w+\)|Python|mypyc)\)"
+    packages = ", ".join(rf"nimloop-{name} {number} {build}" for name in ("http", "net", "core"))
+    assert re.fullmatch(rf"{packages}; \w+ {number}\n", capsys.readouterr().out)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,8 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from nimloop_core import READ, BackendUnavailableError
+from nimloop_core import build as core_build
+from nimloop_http import build
 from nimloop_http._application import ApplicationError, as_handler, load_application
 from nimloop_http._arguments import parser, server_arguments
 from nimloop_http._reload import PARENT_PIPE, open_sockets, run_reloading
@@ -22,6 +24,7 @@ from nimloop_http.limits import DEFAULT_TIMEOUTS
 from nimloop_http.server import HttpServer, OnRequest, serve
 from nimloop_http.static import StaticFiles
 from nimloop_net import Address, AddressError, inherited_sockets
+from nimloop_net import build as net_build
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,7 +157,8 @@ def _link(address: Address, *, secure: bool) -> str:
 
 
 def _version() -> str:
-    packages = " ".join(f"{name} {version(name)}" for name in ("nimloop-http", "nimloop-net", "nimloop-core"))
+    builds = {"http": build.IMPLEMENTATION, "net": net_build.IMPLEMENTATION, "core": core_build.IMPLEMENTATION}
+    packages = ", ".join(f"nimloop-{name} {version(f'nimloop-{name}')} ({on})" for name, on in builds.items())
     return f"{packages}; {platform.python_implementation()} {platform.python_version()}"
 
 

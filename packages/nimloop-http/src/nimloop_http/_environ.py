@@ -59,7 +59,7 @@ def make_environ(req: HttpRequest, script_name: str, url_scheme: str, *, threads
     Text in it stands for bytes, one character each (PEP 3333, "Unicode Issues"). Fields with an underscore are left
     out: ``X_Forwarded_For`` would pass for X-Forwarded-For, which a proxy has checked.
     """
-    scheme = url_scheme or ("http" if req.connection.tls is None else "https")
+    scheme = url_scheme or req.scheme
     body, size = _input(req)
     local = req.connection.local
     name, port = local if isinstance(local, tuple) else _split_host(req.host, scheme)

@@ -28,8 +28,8 @@ class WsgiBridge:
 
     Up to `threads` requests run at once, up to `waiting` more wait for a thread, and further ones get 503. With
     ``threads=0`` the application runs in the loop's thread, which costs less and is right only for one that never
-    blocks. `script_name` is the path at which the application is mounted; other paths get 404. `url_scheme` is "https"
-    or "http" as the connection has TLS or not; say it where a proxy has taken TLS off.
+    blocks. `script_name` is the path at which the application is mounted; other paths get 404. `url_scheme` is
+    that of the request, which knows TLS and trusted proxies, unless it is given here.
 
     With ``on_headers=bridge.on_headers`` large bodies go to a file instead of memory, and may have `body` bytes.
     """

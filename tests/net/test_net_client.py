@@ -33,7 +33,7 @@ from nimloop_net import (
     HostNotFoundError,
     NetError,
     TcpServer,
-    _client,
+    _attempt,
     connect,
     connect_unix,
 )
@@ -855,6 +855,18 @@ def test_cancel(virtual: Virtual, listening: int, stage: str) -> None:
     assert virtual.loop.stats.timers == 0
 
 
+@pytest.mark.parametrize("found", [(), ("a.name",), ("::1%nowhere",), ("[::1]",)])
+def test_strange_answers(virtual: Virtual, found: tuple[str, ...]) -> None:
+    """A source of names that answers with anything but addresses does not leave the caller without an outcome."""
+    virtual.connect("held.example", 80)
+    virtual.turn()
+    (share,) = virtual.names.held
+    assert share.on_found is not None
+    share.on_found(found, None)
+    assert virtual.told.outcomes == 1
+    assert isinstance(virtual.told.errors[0], (HostNotFoundError, AddressError))
+
+
 def test_cancel_in_the_handshake(loop: Loop, server: TcpServer, until: Until, rest: Rest, told: Told) -> None:
     """Given up while TLS shakes hands, the connection is gone, and nobody is called."""
     port = server.listen(LOCAL, 0)[0][1]
@@ -1000,7 +1012,7 @@ def test_faults(way: list[Fate], give_up: int, monkeypatch: pytest.MonkeyPatch) 
     host = "fated.example"
     virtual = Virtual({host: tuple(f"192.0.2.{number}" for number in range(len(way)))})
     with monkeypatch.context() as patch, virtual.loop:
-        patch.setattr(_client, "socket", standin)
+        patch.setattr(_attempt, "socket", standin)
         connector = virtual.connect(host, 80, timeout=5.0)
         turns = 0
         while not virtual.told.outcomes and turns != give_up:

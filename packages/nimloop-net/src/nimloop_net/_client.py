@@ -13,28 +13,32 @@ OVER        one of `on_connect` and `on_error` was called, or none will be
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, final
 
-from nimloop_core import WRITE, Loop, Timer, Watcher
+from nimloop_core import Loop, Timer
+from nimloop_net._attempt import UNIX, Attempt
 from nimloop_net._channel import address_of
 from nimloop_net._connection import Connection, OnClose, OnData, OnDrain, OnEof
 from nimloop_net._ending import guard
 from nimloop_net._happy_eyeballs import ATTEMPT_DELAY, FIRST_FAMILY_COUNT, MIN_ATTEMPT_DELAY, interleave
-from nimloop_net._literals import SockAddress, check_name, literal_of, parse_literal
+from nimloop_net._literals import SockAddress, check_name, parse_literal
 from nimloop_net._resolve import SHARED, Found, NameSource, Share
-from nimloop_net.errors import AddressError, ConnectError, ConnectRefusedError, ConnectTimeoutError, NetError
+from nimloop_net.errors import (
+    AddressError,
+    ConnectError,
+    ConnectRefusedError,
+    ConnectTimeoutError,
+    HostNotFoundError,
+    NetError,
+)
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 TIMEOUT: Final = 10.0
-_RETRY: Final = 0.01  # seconds until a Unix server's full queue is tried again
 
 WAITING: Final = "waiting"
 RESOLVING: Final = "resolving"
@@ -42,113 +46,10 @@ CONNECTING: Final = "connecting"
 SECURING: Final = "securing"
 OVER: Final = "over"
 
-# connect(2): it goes on by itself, also when a signal came in between. Windows calls it EWOULDBLOCK, which elsewhere is
-# EAGAIN: no local port is free.
-_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EINTR, errno.EWOULDBLOCK} - {errno.EAGAIN})
-
 OnConnect = Callable[[Connection], object]
 OnConnectError = Callable[[Exception], object]
 
 _Candidate = tuple[int, SockAddress | str]
-
-
-@final
-class _Attempt:
-    """One socket on its way to one address; closed, unless its connection came about."""
-
-    __slots__ = ("_address", "_connector", "_family", "_sock", "_timer", "_watcher")
-
-    def __init__(self, connector: Connector, family: int, address: SockAddress | str) -> None:
-        self._connector = connector
-        self._family = family
-        self._address = address
-        self._sock: socket.socket | None = None
-        self._watcher: Watcher | None = None
-        self._timer: Timer | None = None
-
-    def start(self) -> None:
-        """Begin; raises OSError when it fails right here."""
-        sock = self._sock = socket.socket(self._family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        if self._family != _UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        local = self._connector.local
-        if local is not None:
-            if local[1] == 0 and sys.platform == "linux":
-                # ip(7): the port is chosen with the connection, among all that are free for this one peer.
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
-            sock.bind(local)
-        self._connect(sock)
-
-    def _connect(self, sock: socket.socket) -> None:
-        number = sock.connect_ex(self._address)
-        loop = self._connector.loop
-        if number == errno.EAGAIN and self._family == _UNIX:
-            # connect(2): the server's queue is full, and nothing will tell when there is room.
-            self._timer = loop.call_later(_RETRY, self._again)
-        elif number in _UNDER_WAY:
-            self._watcher = loop.register(sock, WRITE, self._on_events)
-            if self._connector.attempt_timeout is not None:
-                self._timer = loop.call_later(self._connector.attempt_timeout, self._expired)
-        elif number:
-            raise OSError(number, os.strerror(number))
-        else:
-            self._succeeded(sock)
-
-    def _again(self) -> None:
-        assert self._sock is not None
-        try:
-            self._connect(self._sock)
-        except OSError as error:
-            self._connector._on_failed(self, error)
-
-    def _on_events(self, _events: int) -> None:
-        sock = self._sock
-        assert sock is not None
-        try:
-            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            # Nobody listens on a port of this machine, and the kernel may have chosen that very port for our end: TCP
-            # then connects the socket to itself (RFC 9293 §3.5, simultaneous open).
-            if number == 0 and sock.getsockname() == sock.getpeername():
-                number = errno.ECONNREFUSED
-            if number:
-                raise OSError(number, os.strerror(number))  # noqa: TRY301 - joins those of the calls above
-        except OSError as error:
-            self._connector._on_failed(self, error)
-        else:
-            self._succeeded(sock)
-
-    def _expired(self) -> None:
-        seconds = self._connector.attempt_timeout
-        self._connector._on_failed(self, TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds} seconds"))
-
-    def _succeeded(self, sock: socket.socket) -> None:
-        self._sock = None
-        self.close()
-        self._connector._on_connected(self, sock, self._address)
-
-    def describe(self, error: OSError) -> OSError:
-        """Return the error with the address that it is about."""
-        where = self._address if isinstance(self._address, str) else literal_of(self._address)
-        return OSError(error.errno or errno.EINVAL, f"{where}: {error.strerror or error}")
-
-    def close(self) -> None:
-        """Let go of whatever it still has."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._watcher is not None:
-            self._watcher.unregister()
-            self._watcher = None
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-
-
-# From <linux/in.h>; socket has the name since Python 3.12.
-_BIND_ADDRESS_NO_PORT: Final = 24
-_UNIX: Final = getattr(socket, "AF_UNIX", -1)
 
 
 @final
@@ -213,7 +114,7 @@ class Connector:
         self._port = 0
         self._share: Share | None = None
         self._candidates: list[_Candidate] = []
-        self._attempts: list[_Attempt] = []
+        self._attempts: list[Attempt] = []
         self._errors: list[OSError] = []
         self._connection: Connection | None = None
         self._stagger: Timer | None = None
@@ -288,11 +189,14 @@ class Connector:
 
     def _on_found(self, found: Found, error: NetError | None) -> None:
         self._share = None
-        if error is not None:
-            self._fail(error)
-        else:
+        try:
             addresses = [address for each in found if (address := parse_literal(each, self._port)) is not None]
+        except AddressError as refusal:  # by a source of the user's own
+            addresses, error = [], refusal
+        if addresses and error is None:
             self.try_each(interleave(addresses, self.first_count))
+        else:
+            self._fail(error or HostNotFoundError(socket.EAI_NONAME, f"{self._goal} has no address"))
 
     # From addresses to a socket -------------------------------------------------------------------------------
 
@@ -313,7 +217,7 @@ class Connector:
     def _try_next(self) -> None:
         self._stop_stagger()
         while self._candidates:
-            attempt = _Attempt(self, *self._candidates.pop())
+            attempt = Attempt(self, *self._candidates.pop())
             self._attempts.append(attempt)
             try:
                 attempt.start()
@@ -326,13 +230,13 @@ class Connector:
         if not self._attempts:
             self._fail(self._summary())
 
-    def _note(self, attempt: _Attempt, error: OSError) -> None:
+    def _note(self, attempt: Attempt, error: OSError) -> None:
         attempt.close()
         self._attempts.remove(attempt)
         self._errors.append(attempt.describe(error))
 
-    def _on_failed(self, attempt: _Attempt, error: OSError) -> None:
-        """Try the next one without waiting for the delay (RFC 8305 §5)."""
+    def on_failed(self, attempt: Attempt, error: OSError) -> None:
+        """Called by an attempt: try the next one without waiting for the delay (RFC 8305 §5)."""
         self._note(attempt, error)
         self._try_next()
 
@@ -347,7 +251,8 @@ class Connector:
         reasons = "; ".join([str(error.strerror) for error in errors])
         return kind(errors[0].errno, f"cannot connect to {self._goal}: {reasons}", errors)
 
-    def _on_connected(self, attempt: _Attempt, sock: socket.socket, address: SockAddress | str) -> None:
+    def on_connected(self, attempt: Attempt, sock: socket.socket, address: SockAddress | str) -> None:
+        """Called by the first attempt that has got through, which hands its socket over."""
         self._attempts.remove(attempt)
         self._close_attempts()
         try:
@@ -495,7 +400,7 @@ def connect_unix(
         server_hostname=server_hostname,
         timeout=timeout,
     )
-    loop.call_soon(lambda: connector.try_each([(_UNIX, path)]))
+    loop.call_soon(lambda: connector.try_each([(UNIX, path)]))
     return connector
 
 

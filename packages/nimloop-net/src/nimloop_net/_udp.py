@@ -20,9 +20,9 @@ from nimloop_core import ERROR, READ, WRITE, Loop, Watcher
 from nimloop_net import _icmp, _multicast
 from nimloop_net._datagram import BUFFER_BYTES, receive, send, send_to
 from nimloop_net._datagram_py import Data
-from nimloop_net._literals import SockAddress, parse_literal
+from nimloop_net._literals import SockAddress
 from nimloop_net._multicast import Interface
-from nimloop_net._resolve import literals
+from nimloop_net._udp_sockets import literal_address, open_bound, open_connected, peer_of
 from nimloop_net.errors import AddressError, ConnectionClosedError, DatagramError, DatagramTooLargeError
 
 _KNOWN: Final = 1024  # checked addresses that are kept
@@ -88,7 +88,7 @@ class UdpSocket:
         sock.setblocking(False)
         self._sock: Final = sock
         self._fd = sock.fileno()
-        self._peer = _peer_of(sock)
+        self._peer = peer_of(sock)
         self._buffer = bytearray(BUFFER_BYTES)
         self._address: SockAddress | None = None  # of the last datagram: an answer to it needs no check
         self._known: Final[dict[SockAddress, SockAddress]] = {}
@@ -122,16 +122,8 @@ class UdpSocket:
         `on_error` hears of datagrams that could not be delivered; only Linux can do that for a socket that sends to
         many. Raises OSError, for instance EADDRINUSE.
         """
-        family, address = _address_to_bind(host, port)
-        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock = open_bound(host, port, reuse_address=reuse_address, reuse_port=reuse_port)
         try:
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host is not None))
-            if reuse_address:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                _share_port(sock)
-            _bind(sock, address)
             return cls(
                 loop,
                 sock,
@@ -161,12 +153,8 @@ class UdpSocket:
         Nothing is sent by it. `local_address` is the literal address and port, 0 for any, to send from. Raises OSError,
         for instance ENETUNREACH.
         """
-        family, address = _literal(host, port)
-        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock = open_connected(host, port, local_address)
         try:
-            if local_address is not None:
-                _bind(sock, _literal(*local_address)[1])
-            sock.connect(address)
             return cls(loop, sock, on_datagram=on_datagram, on_error=on_error, on_drain=on_drain)
         except BaseException:
             sock.close()
@@ -227,7 +215,7 @@ class UdpSocket:
         """Turn an address into one that the system takes without a look-up, and remember it."""
         if self._peer is not None:
             raise AddressError(f"the socket is connected to {self._peer[0]} port {self._peer[1]}: use send")
-        family, good = _literal(address[0], address[1])
+        family, good = literal_address(address[0], address[1])
         if family != self._sock.family:
             if family == socket.AF_INET6 or self._open().getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
                 raise AddressError(f"{address[0]!r} is not of the socket's family")
@@ -437,47 +425,3 @@ class UdpSocket:
 OnDatagram = Callable[[UdpSocket, bytes, SockAddress], object]
 OnDatagramError = Callable[[UdpSocket, DatagramError], object]
 OnDatagramDrain = Callable[[UdpSocket], object]
-
-
-def _literal(host: str, port: int) -> tuple[int, SockAddress]:
-    literal = parse_literal(host, port)
-    if literal is None:
-        raise AddressError(f"{host!r} is a name, not an address: look it up first, with resolve()")
-    return literal
-
-
-def _address_to_bind(host: str | None, port: int) -> tuple[int, SockAddress]:
-    if not host:
-        if socket.has_dualstack_ipv6():
-            return _literal("::", port)
-        return _literal("0.0.0.0", port)  # noqa: S104 - what the caller asks for
-    literal = parse_literal(host, port)
-    if literal is not None:
-        return literal
-    try:
-        return _literal(literals(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0], port)
-    except UnicodeError:
-        raise AddressError(f"{host!r} cannot be the name of a host") from None
-
-
-def _share_port(sock: socket.socket) -> None:
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise AddressError("this system has no SO_REUSEPORT")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-
-
-def _bind(sock: socket.socket, address: SockAddress) -> None:
-    try:
-        sock.bind(address)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot bind {address[0]} port {address[1]}: {error.strerror}") from None
-
-
-def _peer_of(sock: socket.socket) -> SockAddress | None:
-    try:
-        peer: SockAddress = sock.getpeername()
-    except OSError as error:
-        if error.errno != errno.ENOTCONN:
-            raise
-        return None
-    return peer

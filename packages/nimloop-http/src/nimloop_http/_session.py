@@ -246,8 +246,9 @@ class HttpSession:
                 raise UnknownMethodError(f"the method {head.method[:30]!r} is not implemented")  # noqa: TRY301
             if head.unknown_expectation:
                 raise UnknownExpectationError(f"unknown expectation: {head.unknown_expectation[:60]!r}")  # noqa: TRY301
-            if server.on_headers is not None:
-                server.on_headers(request, response)
+            on_headers = server.on_headers
+            if on_headers is not None:
+                on_headers(request, response)
             if body is not None and not response.sent:
                 body.check_announced()
         except ProtocolError as error:

@@ -219,7 +219,7 @@ def status(*, modified_ns: int, size: int = 750, inode: int = 7) -> os.stat_resu
 
 @pytest.mark.usefixtures("zone")
 def test_validators() -> None:
-    """The tag knows nanoseconds, size and inode; the date is cut to whole seconds, in UTC."""
+    """H15: the tag knows nanoseconds, size and inode; the date is cut to whole seconds, in UTC."""
     found = validators_of(status(modified_ns=MODIFIED * 10**9 + 999_999_999))
     assert found.modified == MODIFIED
     assert found.last_modified == "Sun, 06 Nov 1994 08:49:37 GMT"

@@ -44,7 +44,7 @@ def granted(answer: Answer) -> dict[str, str]:
 
 
 def test_a_listed_origin(site: Site) -> None:
-    """It is named, so that no other may use the answer, and caches are told."""
+    """H14: it is named, so that no other may use the answer, and caches are told."""
     serve(site, CorsPolicy([OWN], expose=["X-Total", "ETag"]))
     answer = ask(site, "GET", f"Origin: {OWN}")
     assert answer.body == b"content"

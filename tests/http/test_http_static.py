@@ -434,7 +434,7 @@ def page(root: Path) -> Path:
 @pytest.mark.usefixtures("page")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_not_modified(method: str, root: Path, serve: Callable[[OnRequest], Site]) -> None:
-    """304 has no body and says what 200 would: Date, ETag, Cache-Control (RFC 9110 §15.4.5), and nothing of a body."""
+    """H16: 304 has no body and says what 200 would: Date, ETag, Cache-Control (RFC 9110 §15.4.5), and nothing of a body."""
     site = serve(StaticFiles(root, cache_control="max-age=60").serve)
     full = site.get("/page.txt", method)
     for fields in (
@@ -808,7 +808,7 @@ def fetched(site: Site, links: Callable[[str], list[str]], url: str = "/") -> li
 
 
 def test_links_of_the_page_lead_to_the_files(odd: dict[str, bytes], site: Site) -> None:
-    """Every name, however odd, can be followed to its file in the HTML page."""
+    """H14: every name, however odd, can be followed to its file in the HTML page."""
 
     def links(url: str) -> list[str]:
         page = site.get(url).body.decode()
@@ -1036,7 +1036,7 @@ def is_harmless(data: bytes, target: object) -> None:
 
 @pytest.mark.usefixtures("trap")
 def test_no_path_leads_out(site: Site) -> None:
-    """Everything that has ever led out of a folder somewhere, sent as it is."""
+    """H18: everything that has ever led out of a folder somewhere, sent as it is."""
     for target in OUT:
         request = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         is_harmless(site.raw(request.encode()), target)

@@ -30,7 +30,7 @@ from nimloop_net.errors import ConnectionClosedError, HandshakeTimeoutError, Tru
 if TYPE_CHECKING:
     from nimloop_net._connection import Connection
 
-_RAW: Final = 65536  # bytes per read from the socket
+_RAW: Final = 68 << 10  # bytes per read from the socket: what 64 KiB are when they are encrypted
 _RAW_READS: Final = 8  # per turn, for a peer that sends records with nothing in them
 _PLAIN: Final = 65536  # bytes that are encrypted before the kernel has to take them: four records
 _QUOTA: Final = 1 << 20  # bytes per turn of sending: 2 to 3 ms of encryption
@@ -90,6 +90,7 @@ class TlsChannel:
         "_claimed",
         "_connection",
         "_drained",
+        "_ended",
         "_established",
         "_failure",
         "_finishing",
@@ -144,6 +145,7 @@ class TlsChannel:
         self._stash = b""  # read, because our close_notify may not overtake it, and not yet delivered
         self._failure: OSError | None = None  # comes after what was read together with it
         self._broken: OSError | None = None  # the socket takes nothing more; what it has is read first
+        self._ended = False  # the peer's close_notify was read
         self._drained = False  # the last read has shown that the socket is empty
         self._hung_up = False  # short reads show nothing any more
         self._notified = False  # our close_notify is out, or on its way
@@ -173,7 +175,8 @@ class TlsChannel:
         if events & (READ | HUP | ERROR):
             self._drained = False
             self._hung_up = self._hung_up or events & (HUP | ERROR) != 0
-        self._answer()
+        if self._pending:
+            self._answer()
         if not self._established:
             try:
                 self._shake_hands()
@@ -244,28 +247,28 @@ class TlsChannel:
             filled = min(len(buffer), len(self._stash))
             buffer[:filled] = self._stash[:filled]
             self._stash = self._stash[filled:]
-        ended = self._failure is not None
-        if not ended:
-            filled, ended = self._decrypt(buffer, filled)
-            self._answer()
+        if not self._ended and self._failure is None:
+            filled = self._decrypt(buffer, filled)
+            if self._outgoing.pending:
+                self._answer()
         if filled:
-            if ended or self._failure is not None:
+            if self._ended or self._failure is not None:
                 self._again()  # the end has come with these bytes, and no event will tell of it
         elif self._failure is not None:
             raise self._failure
-        elif not ended:
+        elif not self._ended:
             raise BlockingIOError if self._broken is None else self._broken
         return filled
 
-    def _decrypt(self, buffer: memoryview, filled: int) -> tuple[int, bool]:
-        """Fill the buffer from `filled` on; tell how full it is then, and whether that was the end."""
+    def _decrypt(self, buffer: memoryview, filled: int) -> int:
+        """Fill the buffer from `filled` on, and tell how full it is then."""
         size = len(buffer)
+        incoming, ssl_object = self._incoming, self._ssl
         reads = 0
         while filled < size:
-            try:
-                # With a buffer, a number comes back, whatever typeshed says.
-                count = int(self._ssl.read(size - filled, buffer[filled:]))
-            except ssl.SSLWantReadError:
+            # Asked first, because an exception costs more than everything else here.
+            waiting = incoming.pending
+            if not waiting and not ssl_object.pending():
                 if self._drained:
                     break
                 if reads == _RAW_READS:
@@ -278,19 +281,28 @@ class TlsChannel:
                 except OSError as error:
                     self._failure = error
                     break
+                waiting = incoming.pending
+            try:
+                # With a buffer, a number comes back, whatever typeshed says.
+                count = int(ssl_object.read(size - filled, buffer[filled:]))
+            except ssl.SSLWantReadError:
+                if waiting and incoming.pending == waiting:
+                    break  # it has taken nothing, and would take nothing again
                 continue
             except ssl.SSLZeroReturnError:
-                return filled, True
+                count = 0
             except ssl.SSLError as error:
-                self._failure = self._alert(error)
-                if isinstance(self._failure, TruncatedError) and self._connection._state not in st.DELIVERS:
-                    self._failure = None  # who does not listen does not miss it
-                    return filled, True
+                failure = self._alert(error)
+                if isinstance(failure, TruncatedError) and self._connection._state not in st.DELIVERS:
+                    self._ended = True  # who does not listen does not miss it
+                else:
+                    self._failure = failure
                 break
             if count == 0:
-                return filled, True
+                self._ended = True
+                break
             filled += count
-        return filled, False
+        return filled
 
     def _receive(self) -> bool:
         """Hand what the socket has to OpenSSL; tell whether there was anything, if only the end."""
@@ -401,9 +413,14 @@ class TlsChannel:
         self._notified = True
         # OpenSSL looks for the peer's answer at once, and takes anything else for an error.
         scratch = bytearray()
-        with contextlib.suppress(ssl.SSLError):
+        try:
             while piece := self._ssl.read(_RAW):
                 scratch += piece
+            self._ended = True
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError:
+            pass
         if self._connection._state in st.DELIVERS:
             self._stash += scratch
         with contextlib.suppress(ssl.SSLError):

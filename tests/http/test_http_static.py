@@ -434,7 +434,7 @@ def page(root: Path) -> Path:
 @pytest.mark.usefixtures("page")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_not_modified(method: str, root: Path, serve: Callable[[OnRequest], Site]) -> None:
-    """H16: 304 has no body and says what 200 would: Date, ETag, Cache-Control (RFC 9110 §15.4.5), and nothing of a body."""
+    """H16: 304 has no body and says what 200 would: Date, ETag, Cache-Control (RFC 9110 §15.4.5); nothing else."""
     site = serve(StaticFiles(root, cache_control="max-age=60").serve)
     full = site.get("/page.txt", method)
     for fields in (

@@ -30,6 +30,7 @@ PACKAGE = "nimloop_http"
 C_MODULES = ("_encode_c", "_scan")
 C_PLATFORMS = ("",)  # all
 COMPILED_MODULES = (
+    "_answers",
     "_diagnose",
     "_encode",
     "_encode_py",

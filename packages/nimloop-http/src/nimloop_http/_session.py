@@ -1,19 +1,17 @@
-"""One HTTP connection: from bytes to requests, and from answers, in whatever order they come, back to bytes.
+"""One HTTP connection: from bytes to requests, and, with `AnswerQueue` under it, from answers back to bytes.
 
-The answers that are open stand in a queue, in the order of their requests. Only the first one writes to the
-connection; the others hold what they have until it is their turn. Reading stops while too many are open, or while
-the client does not take what it asked for, so that a connection costs a bounded amount.
+Reading stops while too many answers are open, while the client does not take what it asked for, and while a body is not
+wanted, so that a connection costs a bounded amount.
 
-The states: SERVING, while new requests may begin; LAST, when none may any more and what is under way is answered
-(the client or the server has asked for the end, or framing is lost); ENDED, when the connection is closing.
-
-One timer per connection is re-armed only when it fires: what a request costs is a clock reading, not a timer.
+One timer per connection is re-armed only when it fires: what a request costs is a clock reading, not a timer. That is
+the idea of `nimloop_core.Deadline`, written out here, because a call for each request would cost as much again.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from nimloop_http._answers import ENDED, LAST, NOTHING, SERVING, AnswerQueue
 from nimloop_http._framing import Head
 from nimloop_http._incoming import RequestBody
 from nimloop_http.errors import (
@@ -27,7 +25,7 @@ from nimloop_http.errors import (
 from nimloop_http.parser import Body, End, HttpParser
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
-from nimloop_net import Connection, ConnectionClosedError, OnShutdown
+from nimloop_net import Connection, OnShutdown
 
 if TYPE_CHECKING:
     from nimloop_http._source import Source
@@ -36,16 +34,12 @@ if TYPE_CHECKING:
 
 _PER_TURN: Final = 64  # requests, or pieces of a body; then the other connections are served first
 
-_SERVING: Final = 0
-_LAST: Final = 1
-_ENDED: Final = 2
 
 # Seconds that an idle client has to end its side too: time to take the last answer off the network, and not so long
 # that stopping a server has to wait for browsers.
 _FAREWELL: Final = 0.5
 
-# What the deadline is for.
-_NOTHING: Final = -1
+# What the deadline is for, besides NOTHING.
 _FOR_REQUEST: Final = 0
 _FOR_HEAD: Final = 1
 _FOR_BODY: Final = 2
@@ -53,53 +47,29 @@ _FOR_ANSWER: Final = 3
 
 
 @final
-class HttpSession:
+class HttpSession(AnswerQueue):
     """Everything the server knows about one connection."""
 
     __slots__ = (
-        "_advancing",
-        "_behind",
         "_blocked",
-        "_by_status",
         "_clock",
         "_deadline_ns",
-        "_open",
         "_parser",
-        "_postponed",
-        "_receiving",
         "_sent_before",
-        "_server",
         "_stalled_at_ns",
-        "_state",
         "_timer",
         "_turn_over",
-        "_upgrading",
-        "_waiting_for",
-        "connection",
-        "date_line",
-        "source",
     )
 
     def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
-        self.connection = connection
-        self.source: Final = source
-        self.date_line: Final = server.date_line
-        self._server: Final = server
-        self._by_status: Final = server.by_status
+        super().__init__(server, connection, source)
         self._parser: Final = HttpParser(server.parser_limits, methods=None, empty_ends=False, expectations=False)
-        self._state = _SERVING
-        self._open: Final[list[HttpResponse]] = []  # few: a deque would begin with 760 bytes
-        self._receiving: RequestBody | None = None
-        self._upgrading: HttpResponse | None = None  # answers a request that offered another protocol
-        self._postponed: HttpRequest | None = None  # that request, until the answers before it are complete
-        self._advancing = False
-        self._behind = False  # the connection is above its high-water mark: on_drain follows
         self._blocked = False  # the parser may hold requests that have to wait for answers to leave
         self._turn_over = False  # `_on_turn` is going to be called; until then the other connections are served
         self._stalled_at_ns = -1  # since when the client takes nothing of what is queued, as far as the timer has seen
         self._sent_before = 0  # bytes that had left then
-        self._waiting_for = _FOR_HEAD
         self._clock: Final = connection.loop.clock
+        self._waiting_for = _FOR_HEAD
         self._deadline_ns = self._clock() + server.head_ns
         self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
         connection.stall = server.timeouts.write
@@ -118,7 +88,7 @@ class HttpSession:
 
     def receive(self, _connection: Connection, data: bytes) -> None:
         """Take bytes of the client."""
-        if self._state == _SERVING or self._receiving is not None:
+        if self._state == SERVING or self._receiving is not None:
             self._parser.push(data)
             self._advance()
 
@@ -126,7 +96,7 @@ class HttpSession:
         """Handle the requests that are there, as many as may be handled now."""
         if self._advancing or self._turn_over:
             return
-        if self._state != _SERVING and (self._state == _ENDED or (self._receiving is None and self._postponed is None)):
+        if self._state != SERVING and (self._state == ENDED or (self._receiving is None and self._postponed is None)):
             return
         self._advancing = True
         try:
@@ -136,7 +106,7 @@ class HttpSession:
             self._refuse(error.with_traceback(None))
         finally:
             self._advancing = False
-        if self._state != _ENDED:
+        if self._state != ENDED:
             self._set_deadline()
 
     def _end_turn(self) -> None:
@@ -162,9 +132,9 @@ class HttpSession:
             if isinstance(event, Head):
                 response = HttpResponse(self, event)
                 self._open.append(response)
-                self._waiting_for = _NOTHING  # a new message has time-outs of its own
+                self._waiting_for = NOTHING  # a new message has time-outs of its own
                 if not event.keep_alive:
-                    self._state = _LAST
+                    self._state = LAST
                 if (
                     event.has_body
                     or event.upgrade
@@ -183,7 +153,7 @@ class HttpSession:
                 self._receiving.trailers = event.headers
                 continue
             if self._receiving is None:
-                if self._state != _SERVING:
+                if self._state != SERVING:
                     return
                 if (self._open or self._behind) and self._has_to_wait():
                     self._block()  # until an answer is complete, or on_drain
@@ -223,7 +193,7 @@ class HttpSession:
         elif self._postponed is not None and self._open[0] is self._upgrading:
             request, self._postponed = self._postponed, None
             self._dispatch(self._open[0], request)
-        if self._receiving is None and (self._state != _SERVING or self._has_to_wait()):
+        if self._receiving is None and (self._state != SERVING or self._has_to_wait()):
             return False
         self._blocked = False
         self.connection.resume_reading()
@@ -240,7 +210,7 @@ class HttpSession:
         if server.access_log:
             server.log_when_done(response)
         if server.stopping:
-            self._state = _LAST
+            self._state = LAST
         try:
             if server.methods is not None and head.method not in server.methods:
                 raise UnknownMethodError(f"the method {head.method[:30]!r} is not implemented")  # noqa: TRY301
@@ -385,7 +355,7 @@ class HttpSession:
 
     def _refuse(self, error: ProtocolError) -> None:
         """The peer broke the framing: answer what the error says, after the answers before it, and close."""
-        self._state = _LAST
+        self._state = LAST
         body = self._receiving
         if body is None:
             response = HttpResponse(self, None)
@@ -393,7 +363,7 @@ class HttpSession:
         else:
             response = body.response
             self._abandon(error)
-        self._waiting_for = _NOTHING
+        self._waiting_for = NOTHING
         if response.done:
             if not self._open:
                 self._end(linger=None)
@@ -407,7 +377,7 @@ class HttpSession:
 
     def _cut_off(self, error: Exception) -> None:
         """Read no more of a body that was answered already, and end with the answers that are on their way."""
-        self._state = _LAST
+        self._state = LAST
         self._abandon(error)
         if not self._open:
             self._end(linger=None)
@@ -423,8 +393,8 @@ class HttpSession:
 
         While requests wait in the parser nothing is read, the end neither. So what is incomplete now stays so.
         """
-        if self._state == _SERVING:
-            self._state = _LAST
+        if self._state == SERVING:
+            self._state = LAST
         body = self._receiving
         if body is not None and not body.ended:
             response = body.response
@@ -440,119 +410,7 @@ class HttpSession:
         else:
             self._end(linger=0)
 
-    # From answers to bytes ------------------------------------------------------------------------------------
-
-    def is_final(self, response: HttpResponse) -> bool:
-        """Tell whether the connection ends with this answer."""
-        body = self._receiving
-        if body is not None and body.response is response and body.is_too_much_to_skip():
-            return True
-        return self._state == _LAST and self._open[-1] is response
-
-    def set_last(self, response: HttpResponse) -> None:
-        """Let the connection end with this answer: requests after it are not handled, or their answers are lost."""
-        if self._state == _SERVING:
-            self._state = _LAST
-        queue = self._open
-        while queue[-1] is not response:
-            later = queue.pop()
-            if self._receiving is not None and later is self._receiving.response:
-                self._abandon(ConnectionAbortedError("the connection ends with an answer before this one"))
-            elif later is self._upgrading:
-                self._postponed = None
-            later.lost()
-
-    def make_room(self, size: int) -> None:
-        """Let the connection take a whole answer of `size` bytes: its limit is for streams that never stop writing."""
-        connection = self.connection
-        connection.max_buffer = max(connection.max_buffer, connection.write_buffer_size + size)
-
-    def write(self, response: HttpResponse, data: bytes) -> bool:
-        """Send a piece of a response, or keep it until the answers before it are complete."""
-        if self._open[0] is not response:
-            response.hold(data)
-            return False
-        try:
-            if self.connection.send(data):
-                return True
-            if not self.connection.closed:
-                self._behind = True
-                return False
-        except ConnectionClosedError:
-            pass
-        self._state = _ENDED  # the response will be told, by on_close
-        return False
-
-    def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
-        """Do the same for a range of a file."""
-        if self._open[0] is not response:
-            response.hold((fd, offset, count))
-            return False
-        try:
-            if self.connection.send_file(fd, offset, count):
-                return True
-            self._behind = True
-        except ConnectionClosedError:
-            self._state = _ENDED
-        return False
-
-    def finish(self, response: HttpResponse) -> None:
-        """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
-        response.on_close = None  # often leads back here: a cycle
-        if response._ending is not None:
-            response.tell_end(complete=True)
-        self._by_status[response._status] += 1
-        queue = self._open
-        if queue[0] is not response:
-            return
-        while True:
-            queue.pop(0)
-            if response.closes:
-                head = response.head
-                # A client that has said it will send no more needs no patience after the last byte.
-                self._end(linger=0 if head is not None and not head.keep_alive and self._parser.idle else None)
-                return
-            if not queue:
-                if self._state == _LAST:
-                    self._end(linger=None)
-                break
-            response = queue[0]
-            self._release(response)
-            if not response.done:
-                self._waiting_for = _NOTHING  # its time begins now
-                self._set_deadline()
-                break
-        if not self._advancing:
-            self._advance()
-
-    def _release(self, response: HttpResponse) -> None:
-        """It is this response's turn: send what it holds."""
-        held, response.held = response.held, None
-        if held is None:
-            return
-        if response.done:
-            self.make_room(sum(len(item) for item in held if not isinstance(item, tuple)))
-        room = True
-        for item in held:
-            room = self.write_file(response, *item) if isinstance(item, tuple) else self.write(response, item)
-        if room:
-            self.connection.loop.call_soon(response.drained)
-
-    def count_lost(self) -> None:
-        """Take note that a client has gone before its answer was complete."""
-        self._server.lost += 1
-
-    def break_off(self) -> None:
-        """Cut the connection in the middle of a response, so that nobody takes it for complete."""
-        self._state = _ENDED
-        self._abandon(ConnectionAbortedError("the connection was cut"))
-        self.connection.abort()
-
-    def _on_drain(self, _connection: Connection) -> None:
-        self._behind = False
-        if self._open:
-            self._open[0].drained()
-        self._advance()
+    # Leaving HTTP ---------------------------------------------------------------------------------------------
 
     def hand_over(self, data: bytes, on_shutdown: OnShutdown | None) -> bytes:
         """Send `data` and leave the connection to another protocol; return what was received for that one."""
@@ -560,7 +418,7 @@ class HttpSession:
         if connection.state != "open":
             raise StaleResponseError("the client has ended the connection, or its side of it")
         connection.send(data)
-        self._state = _ENDED
+        self._state = ENDED
         self._by_status[101] += 1
         self._timer.cancel()
         self._open.clear()
@@ -579,10 +437,10 @@ class HttpSession:
         One last request is still answered: of a new connection, and of one in the middle of a head, for a moment,
         because the client could not know; of an idle one when it is in the kernel already.
         """
-        if self._state != _SERVING:
+        if self._state != SERVING:
             return
         if self._open or self._receiving is not None or self._advancing:
-            self._state = _LAST
+            self._state = LAST
             if not self._open:
                 self._end(linger=_FAREWELL)
         elif self._waiting_for == _FOR_HEAD:
@@ -592,7 +450,7 @@ class HttpSession:
             loop.call_soon(lambda: loop.call_soon(self._end_idle))  # the loop looks for events in between
 
     def _end_idle(self) -> None:
-        if self._state == _SERVING and not self._open and self._receiving is None:
+        if self._state == SERVING and not self._open and self._receiving is None:
             if self._parser.idle:
                 self._end(linger=_FAREWELL)
             else:
@@ -602,15 +460,21 @@ class HttpSession:
         self._deadline_ns = min(self._deadline_ns, self._clock() + int(_FAREWELL * 1e9))
         self._timer.reschedule(_FAREWELL)
 
+    def _end_with(self, response: HttpResponse) -> None:
+        """The last answer is complete."""
+        head = response.head
+        # A client that has said it will send no more needs no patience after the last byte.
+        self._end(linger=0 if head is not None and not head.keep_alive and self._parser.idle else None)
+
     def _end(self, linger: float | None) -> None:
         """Close the connection after what is queued."""
-        self._state = _ENDED
+        self._state = ENDED
         self._abandon(ConnectionAbortedError("the connection ends with the answer that was given"))
         self._timer.cancel()
         self.connection.close_after_drain(linger)
 
     def _on_close(self, _connection: Connection, error: Exception | None) -> None:
-        self._state = _ENDED
+        self._state = ENDED
         self._abandon(error or ConnectionResetError("the client has gone"))
         self._postponed = self._upgrading = None
         self._timer.cancel()
@@ -659,7 +523,7 @@ class HttpSession:
             self._on_deadline()
             left = server.write_ns
             self._deadline_ns = now + left
-        if self._state != _ENDED:
+        if self._state != ENDED:
             # Deadlines set meanwhile are at least the shortest time-out away, so this is never too late for them.
             if self._stalled_at_ns >= 0:
                 left = min(left, self._stalled_at_ns + server.write_ns - now)

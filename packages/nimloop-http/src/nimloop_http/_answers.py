@@ -1,0 +1,194 @@
+"""The open answers of one connection, and how they become bytes in the order of their requests.
+
+The answers that are open stand in a queue. Only the first one writes to the connection; the others hold what they have
+until it is their turn.
+
+The states: SERVING, while new requests may begin; LAST, when none may any more and what is under way is answered (the
+client or the server has asked for the end, or framing is lost); ENDED, when the connection is closing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from nimloop_net import Connection, ConnectionClosedError, OnShutdown
+
+if TYPE_CHECKING:
+    from nimloop_http._incoming import RequestBody
+    from nimloop_http._source import Source
+    from nimloop_http.request import HttpRequest
+    from nimloop_http.response import HttpResponse
+    from nimloop_http.server import HttpServer
+
+SERVING: Final = 0
+LAST: Final = 1
+ENDED: Final = 2
+
+NOTHING: Final = -1
+"""For ``_waiting_for``: the next wait has a deadline of its own."""
+
+
+class AnswerQueue:
+    """What a response knows of its connection: its turn. `HttpSession` is the only kind there is."""
+
+    __slots__ = (
+        "_advancing",
+        "_behind",
+        "_by_status",
+        "_open",
+        "_postponed",
+        "_receiving",
+        "_server",
+        "_state",
+        "_upgrading",
+        "_waiting_for",
+        "connection",
+        "date_line",
+        "source",
+    )
+
+    def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
+        self.connection = connection
+        self.source: Final = source
+        self.date_line: Final = server.date_line
+        self._server: Final = server
+        self._by_status: Final = server.by_status
+        self._state = SERVING
+        self._open: Final[list[HttpResponse]] = []  # few: a deque would begin with 760 bytes
+        self._receiving: RequestBody | None = None
+        self._upgrading: HttpResponse | None = None  # answers a request that offered another protocol
+        self._postponed: HttpRequest | None = None  # that request, until the answers before it are complete
+        self._advancing = False
+        self._behind = False  # the connection is above its high-water mark: on_drain follows
+        self._waiting_for = NOTHING
+
+    def is_final(self, response: HttpResponse) -> bool:
+        """Tell whether the connection ends with this answer."""
+        body = self._receiving
+        if body is not None and body.response is response and body.is_too_much_to_skip():
+            return True
+        return self._state == LAST and self._open[-1] is response
+
+    def set_last(self, response: HttpResponse) -> None:
+        """Let the connection end with this answer: requests after it are not handled, or their answers are lost."""
+        if self._state == SERVING:
+            self._state = LAST
+        queue = self._open
+        while queue[-1] is not response:
+            later = queue.pop()
+            if self._receiving is not None and later is self._receiving.response:
+                self._abandon(ConnectionAbortedError("the connection ends with an answer before this one"))
+            elif later is self._upgrading:
+                self._postponed = None
+            later.lost()
+
+    def make_room(self, size: int) -> None:
+        """Let the connection take a whole answer of `size` bytes: its limit is for streams that never stop writing."""
+        connection = self.connection
+        connection.max_buffer = max(connection.max_buffer, connection.write_buffer_size + size)
+
+    def write(self, response: HttpResponse, data: bytes) -> bool:
+        """Send a piece of a response, or keep it until the answers before it are complete."""
+        if self._open[0] is not response:
+            response.hold(data)
+            return False
+        try:
+            if self.connection.send(data):
+                return True
+            if not self.connection.closed:
+                self._behind = True
+                return False
+        except ConnectionClosedError:
+            pass
+        self._state = ENDED  # the response will be told, by on_close
+        return False
+
+    def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
+        """Do the same for a range of a file."""
+        if self._open[0] is not response:
+            response.hold((fd, offset, count))
+            return False
+        try:
+            if self.connection.send_file(fd, offset, count):
+                return True
+            self._behind = True
+        except ConnectionClosedError:
+            self._state = ENDED
+        return False
+
+    def finish(self, response: HttpResponse) -> None:
+        """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
+        response.on_close = None  # often leads back here: a cycle
+        if response._ending is not None:
+            response.tell_end(complete=True)
+        self._by_status[response._status] += 1
+        queue = self._open
+        if queue[0] is not response:
+            return
+        while True:
+            queue.pop(0)
+            if response.closes:
+                self._end_with(response)
+                return
+            if not queue:
+                if self._state == LAST:
+                    self._end(linger=None)
+                break
+            response = queue[0]
+            self._release(response)
+            if not response.done:
+                self._waiting_for = NOTHING  # its time begins now
+                self._set_deadline()
+                break
+        if not self._advancing:
+            self._advance()
+
+    def _release(self, response: HttpResponse) -> None:
+        """It is this response's turn: send what it holds."""
+        held, response.held = response.held, None
+        if held is None:
+            return
+        if response.done:
+            self.make_room(sum(len(item) for item in held if not isinstance(item, tuple)))
+        room = True
+        for item in held:
+            room = self.write_file(response, *item) if isinstance(item, tuple) else self.write(response, item)
+        if room:
+            self.connection.loop.call_soon(response.drained)
+
+    def count_lost(self) -> None:
+        """Take note that a client has gone before its answer was complete."""
+        self._server.lost += 1
+
+    def break_off(self) -> None:
+        """Cut the connection in the middle of a response, so that nobody takes it for complete."""
+        self._state = ENDED
+        self._abandon(ConnectionAbortedError("the connection was cut"))
+        self.connection.abort()
+
+    def _on_drain(self, _connection: Connection) -> None:
+        self._behind = False
+        if self._open:
+            self._open[0].drained()
+        self._advance()
+
+    # What the session does with it ----------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        raise NotImplementedError
+
+    def _abandon(self, error: Exception) -> None:
+        raise NotImplementedError
+
+    def _set_deadline(self) -> None:
+        raise NotImplementedError
+
+    def _end(self, linger: float | None) -> None:
+        raise NotImplementedError
+
+    def _end_with(self, response: HttpResponse) -> None:
+        raise NotImplementedError
+
+    def hand_over(self, data: bytes, on_shutdown: OnShutdown | None) -> bytes:
+        """Send `data` and leave the connection to another protocol; return what was received for that one."""
+        raise NotImplementedError

@@ -32,6 +32,7 @@ C_PLATFORMS = ("",)  # all
 COMPILED_MODULES = (
     "_answers",
     "_diagnose",
+    "_dispatch",
     "_encode",
     "_encode_py",
     "_framing",

@@ -1,4 +1,4 @@
-"""One HTTP connection: from bytes to requests, and, with `AnswerQueue` under it, from answers back to bytes.
+"""One HTTP connection: from bytes to requests, and, with what it is made of, to answers and back to bytes.
 
 Reading stops while too many answers are open, while the client does not take what it asked for, and while a body is not
 wanted, so that a connection costs a bounded amount.
@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from nimloop_http._answers import ENDED, LAST, NOTHING, SERVING, AnswerQueue
+from nimloop_http._answers import ENDED, LAST, NOTHING, SERVING
+from nimloop_http._dispatch import Dispatcher
 from nimloop_http._framing import Head
-from nimloop_http._incoming import RequestBody
 from nimloop_http.errors import (
     IncompleteMessageError,
     ProtocolError,
     StaleResponseError,
     TimedOutError,
-    UnknownExpectationError,
-    UnknownMethodError,
 )
 from nimloop_http.parser import Body, End, HttpParser
 from nimloop_http.request import HttpRequest
@@ -29,7 +27,6 @@ from nimloop_net import Connection, OnShutdown
 
 if TYPE_CHECKING:
     from nimloop_http._source import Source
-    from nimloop_http._workers import WorkerPool
     from nimloop_http.server import HttpServer
 
 _PER_TURN: Final = 64  # requests, or pieces of a body; then the other connections are served first
@@ -47,7 +44,7 @@ _FOR_ANSWER: Final = 3
 
 
 @final
-class HttpSession(AnswerQueue):
+class HttpSession(Dispatcher):
     """Everything the server knows about one connection."""
 
     __slots__ = (
@@ -78,11 +75,6 @@ class HttpSession(AnswerQueue):
         connection.on_drain = self._on_drain
         connection.on_close = self._on_close
         connection.on_shutdown = self._on_shutdown
-
-    @property
-    def workers(self) -> WorkerPool:
-        """The server's threads for files."""
-        return self._server.workers
 
     # From bytes to requests -----------------------------------------------------------------------------------
 
@@ -199,160 +191,6 @@ class HttpSession(AnswerQueue):
         self.connection.resume_reading()
         return True
 
-    def _begin(self, response: HttpResponse, head: Head) -> None:
-        """Take in a request that is not as plain as most are: with a body, or with something to decide before."""
-        server = self._server
-        body = RequestBody(self, response, head, server.limits.body) if head.has_body else None
-        request = HttpRequest(head, self.source, body)
-        if body is not None:
-            body.request = request
-            self._receiving = body
-        if server.access_log:
-            server.log_when_done(response)
-        if server.stopping:
-            self._state = LAST
-        try:
-            if server.methods is not None and head.method not in server.methods:
-                raise UnknownMethodError(f"the method {head.method[:30]!r} is not implemented")  # noqa: TRY301
-            if head.unknown_expectation:
-                raise UnknownExpectationError(f"unknown expectation: {head.unknown_expectation[:60]!r}")  # noqa: TRY301
-            on_headers = server.on_headers
-            if on_headers is not None:
-                on_headers(request, response)
-            if body is not None and not response.sent:
-                body.check_announced()
-        except ProtocolError as error:
-            if body is not None:
-                body.drop_sink(error)  # a file that was chosen is not to stay open for what is too much
-            self._decline(response, error)
-        except Exception as error:
-            self._failed(error, request, response)
-        if body is None:
-            if not response.sent and not response.closed:
-                self._hand_over_request(response, request)
-        elif self._receiving is body:
-            if response.sent and body.sink is None:
-                body.skip()
-            elif not body.paused:
-                self._ask_for(body)
-
-    def _ask_for(self, body: RequestBody) -> None:
-        """The body is wanted: tell a client that waits to hear it."""
-        if body.continue_due:
-            body.continue_due = False
-            if not body.response.sent:
-                self.write(body.response, b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _take(self, data: bytes) -> None:
-        """A piece of the body has come."""
-        body = self._receiving
-        assert body is not None
-        try:
-            body.take(data)
-        except Exception as error:
-            self.body_failed(body, error)
-
-    def _on_body_end(self) -> None:
-        """The last byte has come; the request is complete unless its sink needs more time."""
-        body = self._receiving
-        assert body is not None
-        body.ended = True
-        try:
-            if body.sink is not None:
-                body.sink.end()
-        except Exception as error:
-            self.body_failed(body, error)
-        if self._receiving is body and not body.paused:
-            self._complete(body)
-
-    def _complete(self, body: RequestBody) -> None:
-        """The request is complete: hand it to the handler, unless it was answered or somebody else will do that."""
-        request = body.request
-        response = body.response
-        self._receiving = None
-        body.finish()
-        if request is not None and not body.taken and not response.sent and not response.closed:
-            self._hand_over_request(response, request)
-
-    def body_resumed(self, body: RequestBody) -> None:
-        """The sink of a body goes on after a pause, whose time is not the client's."""
-        if self._receiving is not body:
-            return
-        if self._waiting_for == _FOR_BODY:
-            self._deadline_ns += self._clock() - body.paused_at_ns
-        if not body.ended:
-            self._ask_for(body)
-        self._advance()
-
-    def body_failed(self, body: RequestBody, error: Exception) -> None:
-        """A body is not wanted as it is: answer what the error says. Its end is known, so the connection can go on."""
-        if self._receiving is not body:
-            return
-        if body.skipping:
-            self._cut_off(error)  # that was the end of patience
-            return
-        request = body.request
-        assert request is not None
-        body.drop_sink(error)
-        if isinstance(error, ProtocolError):
-            self._decline(body.response, error)
-        else:
-            self._failed(error, request, body.response)
-        if self._receiving is not body:
-            return
-        if body.ended:
-            self._complete(body)
-        else:
-            body.skip()
-
-    def _hand_over_request(self, response: HttpResponse, request: HttpRequest) -> None:
-        """The request is complete.
-
-        One that offers another protocol is handled when the answers before it are out, and nothing is read behind it.
-        """
-        if not request.head.upgrade:
-            self._dispatch(response, request)
-            return
-        self._upgrading = response
-        if self._open[0] is not response:
-            self._postponed = request
-            return
-        self._dispatch(response, request)
-        if response.done:
-            self._upgrading = None
-
-    def _dispatch(self, response: HttpResponse, request: HttpRequest) -> None:
-        server = self._server
-        if server.access_log:
-            server.log_when_done(response)
-        try:
-            server.on_request(request, response)
-        except ProtocolError as error:
-            self._decline(response, error)
-        except Exception as error:
-            self._failed(error, request, response)
-
-    def _failed(self, error: Exception, request: HttpRequest, response: HttpResponse) -> None:
-        """A handler has raised: report it, and answer 500 if that is still possible."""
-        self.connection.loop.exception_handler(error, request)
-        if response.status_code == 101:
-            self.connection.abort()  # nobody has taken it over
-        if response.done or response.closed:
-            return
-        if response.sent:
-            self.break_off()  # the client must not take it for complete
-        else:
-            response.replace_by_error(500, close=False)
-
-    def _decline(self, response: HttpResponse, error: ProtocolError) -> None:
-        """Answer what the error says, and go on: the framing is intact."""
-        if response.done or response.closed:
-            return
-        if response.sent:
-            self.break_off()
-        else:
-            response.replace_by_error(error.status, str(error), close=False)
-
     def _refuse(self, error: ProtocolError) -> None:
         """The peer broke the framing: answer what the error says, after the answers before it, and close."""
         self._state = LAST
@@ -374,19 +212,6 @@ class HttpSession(AnswerQueue):
         if self._server.access_log:
             self._server.log_when_done(response)
         response.replace_by_error(error.status, str(error), close=True)
-
-    def _cut_off(self, error: Exception) -> None:
-        """Read no more of a body that was answered already, and end with the answers that are on their way."""
-        self._state = LAST
-        self._abandon(error)
-        if not self._open:
-            self._end(linger=None)
-
-    def _abandon(self, error: Exception) -> None:
-        """The rest of the body will never come, or will not be read."""
-        body, self._receiving = self._receiving, None
-        if body is not None:
-            body.abandon(error)
 
     def _on_eof(self, _connection: Connection) -> None:
         """The client sends no more; what it has asked for it still gets.
@@ -505,6 +330,11 @@ class HttpSession(AnswerQueue):
         if waiting_for != self._waiting_for or waiting_for == _FOR_REQUEST:
             self._waiting_for = waiting_for
             self._deadline_ns = self._clock() + wait_ns
+
+    def _extend_deadline(self, since_ns: int) -> None:
+        """Give the client the time since then back."""
+        if self._waiting_for == _FOR_BODY:
+            self._deadline_ns += self._clock() - since_ns
 
     def _on_timer(self) -> None:
         now = self._clock()

@@ -10,8 +10,10 @@ def main() -> int:
     """Parse, measure, report."""
     parser = arguments(__doc__)
     parser.add_argument("--size", type=positive, default=64, metavar="BYTES", help="of a datagram (default 64)")
-    parser.set_defaults(connections=32)  # each has one datagram on its way: all fit into the server's buffer
+    parser.set_defaults(connections=0)
     given = parser.parse_args()
+    # Each has one datagram on its way, and all have to fit into the server's buffer: 208 KiB with what Linux adds.
+    given.connections = given.connections or max(1, min(32, 65536 // given.size))
     options = Options.of(given)
     data = content(given.size)
     workload = NetWorkload(data, data, options.connections, f"datagrams of {given.size} bytes echoed", udp=True)

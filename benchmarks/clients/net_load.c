@@ -46,7 +46,7 @@ static void die(const char *format, ...) {
     va_start(arguments, format);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
-    fprintf(stderr, ": %s\n", strerror(errno));
+    fprintf(stderr, errno ? ": %s\n" : "\n", strerror(errno));
     exit(1);
 }
 

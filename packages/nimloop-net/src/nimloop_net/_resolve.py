@@ -122,7 +122,7 @@ class Resolver:
     def _forget_all(self) -> None:
         """Begin anew: also in a forked child, which has none of its parent's threads."""
         self._lock = threading.Lock()
-        self._shares: dict[str, list[Waiting]] = {}  # of every name that is queued or being looked up
+        self._shares: dict[str, dict[Waiting, None]] = {}  # of every name that is queued or being looked up
         self._queue: deque[str] = deque()
         self._threads = 0
 
@@ -138,11 +138,11 @@ class Resolver:
     def _join(self, host: str, share: Waiting) -> NetError | None:
         shares = self._shares.get(host)
         if shares is not None:
-            shares.append(share)
+            shares[share] = None
             return None
         if len(self._shares) >= self._limit:
             return ResolverBusyError(f"{len(self._shares)} names are being looked up already: {host!r} is one too many")
-        self._shares[host] = [share]
+        self._shares[host] = {share: None}
         self._queue.append(host)
         if self._threads < self._max_threads:
             try:
@@ -158,9 +158,7 @@ class Resolver:
 
     def _leave(self, host: str, share: Waiting) -> None:
         with self._lock:
-            shares = self._shares.get(host)
-            if shares is not None and share in shares:
-                shares.remove(share)
+            self._shares.get(host, {}).pop(share, None)
 
     # In a thread of its own -----------------------------------------------------------------------------------
 

@@ -363,6 +363,32 @@ def test_renegotiation_is_refused(secure: tuple[Running, Path]) -> None:
         client.wait(PATIENCE)
 
 
+def test_new_keys(secure: tuple[Running, Path]) -> None:
+    """A client of TLS 1.3 may change its keys and ask for ours to change, in the middle of the talk."""
+    needs("openssl")
+    example, trust = secure
+    with subprocess.Popen(
+        ["openssl", "s_client", "-tls1_3", "-CAfile", str(trust), "-connect", f"127.0.0.1:{example.port}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        while not client.stdout.readline().startswith(b"TLSv1.3 "):
+            pass
+        for number in range(10):
+            words = b"number %d\n" % number
+            for line, answer in ((b"K\n", b"KEYUPDATE\n"), (b"k\n", b"KEYUPDATE\n"), (words, words)):
+                client.stdin.write(line)
+                client.stdin.flush()
+                while client.stdout.readline() != answer:
+                    pass
+        client.stdin.close()
+        client.wait(PATIENCE)
+    assert example.line().endswith("ended well")
+
+
 def test_socat_over_tls(secure: tuple[Running, Path]) -> None:
     """Socat gets three megabytes back, and an end."""
     example, trust = secure

@@ -796,6 +796,29 @@ def test_flooding_peer_leaves_time(secured: Secured, until: Until) -> None:
     assert max(turns.values()) <= (256 << 10) + 65536
 
 
+def test_answers_that_nobody_takes(peered: Peered, until: Until) -> None:
+    """A peer that makes TLS answer, by asking for new keys say, and reads nothing, is cut off at a bound."""
+    conn, peer = peered()
+    told = endings(conn)
+    conn.send(bytes(32 << 20))
+    until(lambda: conn.bytes_sent)
+    channel = conn._sock
+    assert isinstance(channel, TlsChannel)
+    until(lambda: channel._pending)
+    got = collect(conn)
+    rounds = 0
+    while not told:
+        rounds += 1
+        assert rounds < 10
+        channel._outgoing.write(bytes(150_000))  # no client at hand is as rude, so that the answers are made up
+        peer.send(b"x")
+        until(lambda rounds=rounds: len(got) == rounds)  # type: ignore[misc]
+        conn.loop.run_once(0)
+        conn.loop.run_once(0)
+    assert rounds > 1
+    assert isinstance(told[0], WriteBufferFullError)
+
+
 # Ending ---------------------------------------------------------------------------------------------------------
 
 

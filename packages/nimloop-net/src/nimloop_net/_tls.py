@@ -251,6 +251,8 @@ class TlsChannel:
             filled = self._decrypt(buffer, filled)
             if self._outgoing.pending:
                 self._answer()
+                if isinstance(self._broken, WriteBufferFullError):
+                    self._failure = self._broken  # reading on would only bring more to answer
         if filled:
             if self._ended or self._failure is not None:
                 self._again()  # the end has come with these bytes, and no event will tell of it
@@ -442,7 +444,10 @@ class TlsChannel:
             self._watcher.modify(READ | WRITE)
         else:
             wanted = self._wanted if self._established else READ
-            self._watcher.modify(wanted | WRITE if self._pending else wanted)
+            try:
+                self._watcher.modify(wanted | WRITE if self._pending else wanted)
+            except OSError as error:  # no memory, for one (epoll_ctl(2))
+                end(self._connection, error)
 
     def unregister(self) -> None:
         """Hear of no more events."""

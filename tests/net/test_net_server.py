@@ -699,6 +699,7 @@ def test_10000_connections_leak_nothing(
     loop.run_once(0)
     assert (descriptors(), connections_alive()) == before
     assert ends == 20 * size
+    assert loop.buffers.lent == 1  # the one that all have read into
 
 
 def test_nobody_sees_the_bytes_of_others(server: TcpServer, dial: Dial, until: Until) -> None:

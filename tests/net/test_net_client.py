@@ -14,7 +14,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import final
+from typing import NoReturn, final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +34,7 @@ from nimloop_net import (
     NetError,
     TcpServer,
     _attempt,
+    _client,
     connect,
     connect_unix,
 )
@@ -193,6 +194,49 @@ def test_tls(loop: Loop, until: Until, told: Told) -> None:
         assert conn.tls is not None
         conn.send(b"secret")
         until(lambda: told.data == b"secret")
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.", "LOCALHOST"])
+def test_tls_checks_the_host_that_was_asked_for(loop: Loop, until: Until, told: Told, host: str) -> None:
+    """Without another name, the certificate has to be for the host, as certificates write it."""
+    with TcpServer(loop, tls=server_context()) as server:
+        port = server.listen(LOCAL, 0)[0][1]
+        names = Names(dict.fromkeys(("localhost", "localhost.", "LOCALHOST"), (LOCAL,)))
+        for context in (client_context(), client_context(trusting=False)):
+            connect(
+                loop,
+                host,
+                port,
+                tls=context,
+                on_connect=told.on_connect,
+                on_error=told.on_error,
+                resolver=names,
+            )
+        until(lambda: told.outcomes == 2)
+    assert len(told.connections) == 1
+    assert isinstance(told.errors[0], ssl.SSLCertVerificationError)
+
+
+def test_tls_to_no_host(loop: Loop, until: Until, told: Told) -> None:
+    """What cannot be a host is refused in the same way with TLS."""
+    connect(loop, "a..b", 1, tls=client_context(), on_connect=told.on_connect, on_error=told.on_error)
+    until(lambda: told.outcomes)
+    assert isinstance(told.errors[0], AddressError)
+
+
+def test_connection_cannot_be_made(loop: Loop, until: Until, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even the very last step may fail, and is an outcome; the socket does not stay."""
+
+    def refuse(*_arguments: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no more watches")
+
+    monkeypatch.setattr(_client, "Connection", refuse)
+    with socket.create_server((LOCAL, 0)) as listener:
+        port = listener.getsockname()[1]
+        connect(loop, LOCAL, port, on_connect=told.on_connect, on_error=told.on_error)
+        until(lambda: told.outcomes)
+    assert isinstance(told.errors[0], ConnectError)
+    assert told.errors[0].errno == errno.ENOSPC
 
 
 def test_tls_of_another_host(loop: Loop, until: Until, told: Told) -> None:

@@ -209,6 +209,9 @@ def test_ipv6(loop: Loop, until: Until, post: Post) -> None:
         assert len(post.data[0]) == LARGEST + 20
         other.send_to(b"two parts", ("::1", server.local[1]))
         until(lambda: len(post.data) == 2)
+        other.send_to(b"four parts", ("::1", server.local[1], 0, 0))
+        until(lambda: len(post.data) == 3)
+        assert post.data[1:] == [b"two parts", b"four parts"]
         with pytest.raises(AddressError, match="family"):
             other.send_to(b"", (LOCAL, 1))
 
@@ -783,6 +786,39 @@ def test_sending_with_faults(
             assert len(post.errors) == told
             assert post.drains == owed
             assert raised == faults
+
+
+@pytest.mark.parametrize("fault", [NO_ROOM, errno.ENOBUFS])
+def test_on_drain_may_do_anything(fault: str | int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may raise, which is reported, or close the socket; one that is closed before it comes hears nothing."""
+    clock = FakeClock()
+    backend = FakeBackend(clock, edge=False)
+    reported: list[Exception] = []
+    drained: list[UdpSocket] = []
+
+    def fail(sock: UdpSocket) -> None:
+        drained.append(sock)
+        raise ValueError("mine")
+
+    def close(sock: UdpSocket) -> None:
+        drained.append(sock)
+        sock.close()
+
+    with monkeypatch.context() as patch, Loop(backend, clock=clock) as loop:
+        loop.exception_handler = lambda error, _owner: reported.append(error)
+        patch.setattr(_udp, "send", Kernel([fault] * 3).send)
+        socks = [UdpSocket.connect(loop, LOCAL, 9, on_drain=each) for each in (fail, close, close)]
+        assert [sock.send(b"") for sock in socks] == [False] * 3
+        for sock in socks:
+            backend.put(sock.fileno(), WRITE)
+        socks[2].close()
+        loop.run_once(0)
+        clock.advance(0.02)
+        loop.run_once(0)
+        assert drained == socks[:2]
+        assert [type(error) for error in reported] == [ValueError]
+        assert [sock.closed for sock in socks] == [False, True, True]
+        socks[0].close()
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

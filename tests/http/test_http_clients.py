@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import os
+import re
 import shutil
 import subprocess
 import urllib.error
@@ -208,3 +210,77 @@ def test_curl_fetches_files(address: Address) -> None:
     """Sendfile and a real client agree on the size."""
     out, _ = curl(address, "-o", os.devnull, "-w", "%{size_download} %{http_code}", "/file")
     assert out == f"{SIZE} 200"
+
+
+# Tools that other people use to fetch, and to measure --------------------------------------------------------------
+
+
+def tool(*arguments: str) -> str:
+    """Run a tool that has to end well; return what it printed."""
+    if shutil.which(arguments[0]) is None:
+        pytest.skip(f"there is no {arguments[0]} on this system")
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_wget_fetches(address: Address, *, keep: bool) -> None:
+    """Streams and files, with keep-alive or without."""
+    url = "http://{}:{}".format(*address)
+    options = [] if keep else ["--no-http-keep-alive"]
+    assert tool("wget", "-q", *options, "-O", "-", f"{url}/stream", f"{url}/late").encode() == STREAMED + b"late"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_ab_loses_nothing(address: Address, *, keep: bool) -> None:
+    """An HTTP/1.0 client that asks to keep the connection, or does not."""
+    url = "http://{}:{}/stream".format(*address)
+    said = tool("ab", "-q", "-n", "500", "-c", "20", *(["-k"] if keep else []), url)
+    assert re.search(r"Complete requests:\s+500\n", said)
+    assert re.search(r"Failed requests:\s+0\n", said)
+    assert "Non-2xx" not in said
+
+
+def test_h2load_loses_nothing(address: Address) -> None:
+    """Pipelined requests, answered at once and late."""
+    for path in ("/none", "/late", "/large"):
+        said = tool("h2load", "--h1", "-n", "200", "-c", "10", "-m", "4", "http://{}:{}{}".format(*address, path))
+        assert "200 succeeded, 0 failed, 0 errored, 0 timeout" in said
+
+
+def test_wrk_sees_no_error(address: Address) -> None:
+    """For a second."""
+    said = tool("wrk", "-t1", "-c16", "-d1", "http://{}:{}/stream".format(*address))
+    assert "requests in" in said
+    assert "Socket errors" not in said
+    assert "Non-2xx" not in said
+
+
+def test_requests_keeps_its_connection(address: Address) -> None:
+    """Bodies with a length and in chunks."""
+    requests = pytest.importorskip("requests")
+    url = "http://{}:{}".format(*address)
+    with requests.Session() as session:
+        assert [session.get(url + path).status_code for path in ("/late", "/stream", "/none", "/x")] == [
+            200,
+            200,
+            204,
+            404,
+        ]
+        assert session.post(url + "/echo", data=bytes(100_000)).content == bytes(100_000)
+        assert session.post(url + "/echo", data=iter([b"abc"] * 1000)).content == b"abc" * 1000
+
+
+def test_aiohttp_s_client_in_parallel(address: Address) -> None:
+    """Many at once, and an upload that waits to be asked for."""
+    aiohttp = pytest.importorskip("aiohttp")
+    url = "http://{}:{}".format(*address)
+
+    async def main() -> tuple[set[int], int]:
+        async with aiohttp.ClientSession() as session:
+            answers = await asyncio.gather(*[session.get(url + "/late") for _ in range(100)])
+            async with session.post(url + "/echo", data=io.BytesIO(bytes(SIZE)), expect100=True) as response:
+                return {answer.status for answer in answers}, len(await response.read())
+
+    assert asyncio.run(main()) == ({200}, SIZE)

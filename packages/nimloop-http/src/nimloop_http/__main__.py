@@ -125,6 +125,8 @@ def _sockets(options: Namespace) -> list[socket.socket]:
 
 def _reload(options: Namespace, sockets: list[socket.socket], *, secure: bool) -> int:
     """Serve in a child process that is replaced when the source changes."""
+    if os.name == "nt":
+        raise ApplicationError("--reload needs sockets that a child process inherits, which Windows does not have")
     if ":" not in options.what:
         raise ApplicationError("--reload is for module:attr: a folder is always up to date")
     # A Unix socket's path belongs to whoever listens, so there the child does; clients have to try again.

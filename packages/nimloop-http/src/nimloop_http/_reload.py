@@ -108,7 +108,8 @@ def run_reloading(
     with Loop() as loop:
         reloader = Reloader(loop, command, sockets, say)
         try:
-            loop.add_signal_handler(signal.SIGCHLD, reloader.on_child)
+            if sys.platform != "win32":
+                loop.add_signal_handler(signal.SIGCHLD, reloader.on_child)
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, reloader.stop)
             try:

@@ -812,6 +812,32 @@ def test_a_sink_that_fails_ends_its_request_only(site: Site, where: str, kind: t
     site.errors.clear()
 
 
+def test_a_sink_that_fails_while_it_is_paused(site: Site) -> None:
+    """What it has not taken is thrown away, and the connection goes on."""
+    sinks: list[Collector] = []
+
+    class Pausing(Collector):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            assert self.flow is not None
+            self.flow.pause()
+
+    def on_headers(req: HttpRequest, _res: HttpResponse) -> None:
+        if req.method == "POST":
+            sinks.append(Pausing())
+            req.receive_into(sinks[-1])
+
+    site.start(lambda _req, res: res.send("next"), on_headers=on_headers)
+    client = site.dial()
+    client.send(request("POST", "/", body=bytes(200_000)) + request("GET", "/"))
+    site.until(lambda: sinks and sinks[0].data)
+    site.settle()
+    assert sinks[0].flow is not None
+    sinks[0].flow.fail(BodyTooLargeError("enough"))
+    assert [answer.status for answer in client.answers("POST", "GET")] == [413, 200]
+    assert sinks[0].ends == ["abort"]
+
+
 def test_where_a_body_goes_is_chosen_once_and_in_time(site: Site) -> None:
     """The second choice, and one that comes too late, raise; nothing is lost by that."""
 

@@ -120,6 +120,31 @@ def test_it_waits_for_the_answers_before_it(site: Site) -> None:
     assert asked == ["/1", "/2", "/up"]
 
 
+@pytest.mark.parametrize("stopping", [False, True])
+def test_the_last_request_may_be_one_that_waits(site: Site, *, stopping: bool) -> None:
+    """Whoever has said that it is the last one: it gets its turn, and its answer."""
+    kept: list[HttpResponse] = []
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        if req.path == "/up":
+            res.send("no change")
+        else:
+            kept.append(res)
+
+    server = site.start(on_request)
+    client = site.dial()
+    option = "Connection: Upgrade" if stopping else "Connection: close, Upgrade"
+    client.send(request("GET", "/1") + request("GET", "/up", option, "Upgrade: echo"))
+    site.until(lambda: kept)
+    site.settle()
+    if stopping:
+        server.shutdown(5.0)
+    kept[0].send("first")
+    answers = parse(client.read_all(), ["GET", "GET"], ended=True)
+    assert [answer.body for answer in answers] == [b"first", b"no change"]
+    assert answers[1].get("connection") == "close"
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_it_may_be_declined(site: Site, *, late: bool) -> None:
     """An ordinary answer leaves the connection as it is, and what is pipelined behind it is HTTP."""

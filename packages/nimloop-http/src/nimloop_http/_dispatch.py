@@ -119,16 +119,15 @@ class Dispatcher(AnswerQueue):
         request = body.request
         assert request is not None
         body.drop_sink(error)
+        if not body.ended:
+            body.skip()
         if isinstance(error, ProtocolError):
             self._decline(body.response, error)
         else:
             self._failed(error, request, body.response)
-        if self._receiving is not body:
-            return
-        if body.ended:
+        if self._receiving is body and body.ended:
             self._complete(body)
-        else:
-            body.skip()
+        self._advance()  # it may have been paused when it failed
 
     def _hand_over_request(self, response: HttpResponse, request: HttpRequest) -> None:
         """The request is complete.

@@ -172,7 +172,7 @@ class RequestBody:
     def skip(self) -> None:
         """Throw the rest away, if it is not too much."""
         self._data = b""
-        self.paused = self.continue_due = False
+        self.paused = False
         self.limit = self.received + SKIP_BYTES
         self.sink = _NOWHERE
 
@@ -205,7 +205,7 @@ class RequestBody:
         """
         if self.continue_due:
             return True
-        if self.sink is not None:
+        if self.sink is not None and not self.skipping:
             return False
         left = (self.content_length or 0) - self.received  # nobody knows how much of a chunked one is left
         return left > SKIP_BYTES

@@ -146,6 +146,8 @@ class HttpSession(Dispatcher):
                 continue
             if self._receiving is None:
                 if self._state != SERVING:
+                    if self._postponed is not None:
+                        self._block()  # until it is that request's turn
                     return
                 if (self._open or self._behind) and self._has_to_wait():
                     self._block()  # until an answer is complete, or on_drain

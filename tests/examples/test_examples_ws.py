@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,22 +152,19 @@ def tab(url: str, profile: Path) -> Iterator[ClientConnection]:
 
 
 def wait_for(ws: ClientConnection, text: str) -> None:
-    """Wait until the page shows a text."""
-    script = f"new Promise((done) => {{ const look = () => document.body?.innerText.includes({json.dumps(text)}) "
-    script += "? done(true) : setTimeout(look, 20); look(); })"
-    assert evaluate(ws, script) is True
+    """Ask until the page shows a text. (A promise that waits for it is lost when the page is still to be loaded.)"""
+    deadline = time.monotonic() + PATIENCE
+    while evaluate(ws, f"document.body?.innerText.includes({json.dumps(text)})") is not True:
+        assert time.monotonic() < deadline, f"the page does not show {text!r}"
 
 
 def evaluate(ws: ClientConnection, script: str) -> object:
-    """Return what a script has to say; once more, if the page was exchanged under it while it was loading."""
-    parameters = {"expression": script, "awaitPromise": True, "returnByValue": True}
-    while True:
-        ws.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": parameters}))
-        while "id" not in (said := json.loads(ws.recv(PATIENCE))):
-            pass
-        if "error" not in said and "exceptionDetails" not in said["result"]:
-            value: object = said["result"]["result"].get("value")
-            return value
+    """Return what a script has to say, if anything."""
+    ws.send(json.dumps({"id": 1, "method": "Runtime.evaluate", "params": {"expression": script}}))
+    while "id" not in (said := json.loads(ws.recv(PATIENCE))):
+        pass
+    found: object = said.get("result", {}).get("result", {}).get("value")
+    return found
 
 
 def test_the_chat_in_a_browser(tmp_path: Path) -> None:

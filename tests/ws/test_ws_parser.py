@@ -432,3 +432,12 @@ def test_what_websockets_writes(sent: list[str | bytes]) -> None:
         stream += PeerFrame(opcode, raw).serialize(mask=True)
         assert PeerFrame(opcode, raw).serialize(mask=False) == encode_frame(opcode, message)
     assert read([bytes(stream)]) == (sent, None)
+
+
+def test_nothing_is_held_between_messages() -> None:
+    """W9: an idle WebSocket does not keep what it has read last."""
+    parser = WsParser(SERVER)
+    data = frame(0x82, b"x" * 60_000)
+    assert list(parser.feed(data)) == [b"x" * 60_000]
+    assert parser._data == b""
+    assert parser._pieces is None

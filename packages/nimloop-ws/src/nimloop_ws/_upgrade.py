@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from nimloop_http import HttpRequest, HttpResponse
-from nimloop_net import Connection
 from nimloop_ws.deflate import Deflate
 from nimloop_ws.errors import BadHandshakeError
-from nimloop_ws.frames import CloseCode
 from nimloop_ws.handshake import SAME_ORIGIN, ExtraHeaders, Origins, Subprotocols, check_request
 from nimloop_ws.parser import SERVER
 from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
@@ -57,10 +55,7 @@ def upgrade(
         res.send_error(error.status, str(error))
         return None
 
-    def say_goodbye(_connection: Connection) -> None:
-        ws.close(CloseCode.GOING_AWAY, "the server is stopping")
-
-    connection, early = res.upgrade("websocket", headers=[*accepted.headers(), *headers], on_shutdown=say_goodbye)
+    connection, early = res.upgrade("websocket", headers=[*accepted.headers(), *headers])
     ws = WebSocket(
         connection,
         SERVER,

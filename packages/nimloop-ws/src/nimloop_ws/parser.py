@@ -226,6 +226,8 @@ class WsParser:
         """
         position = self._position
         if self._state == _FRAME and position == len(self._data):
+            self._data = b""  # an idle connection must not hold what it read last
+            self._position = 0
             return None
         try:
             if self._state == _FRAME and self._kind == 0 and not self._fragments:

@@ -150,7 +150,7 @@ class WebSocket:
         """The subprotocol that was agreed on, or None."""
         self.timeouts: Final = timeouts
         self.request = request
-        """On a server, the request that opened it; may be set to None to save its memory."""
+        """On a server, until `on_open` has returned: the request that opens it. Keep of it what is needed later."""
         self.context: object = None
         """For the program."""
         self.on_message = on_message
@@ -186,6 +186,8 @@ class WebSocket:
         connection.on_eof = None
         connection.on_drain = self._on_drain
         connection.on_close = self._on_close
+        if role:
+            connection.on_shutdown = self._on_shutdown
 
     def start(self, early: bytes = b"", on_open: OnWebSocket | None = None) -> None:
         """Begin: call `on_open`, then hand out what comes, `early` first, which came together with the handshake."""
@@ -202,6 +204,7 @@ class WebSocket:
                 on_open(self)
             except Exception as error:
                 self._failed(error)
+        self.request = None
         if early:
             loop.call_soon(self._on_turn)  # not from inside the call that has opened it
         else:
@@ -503,6 +506,9 @@ class WebSocket:
         """Cut the connection without saying goodbye; `on_close` gets 1006. Harmless when repeated."""
         self._close_called = True
         self.connection.abort()
+
+    def _on_shutdown(self, _connection: Connection) -> None:
+        self._begin_close(encode_close(CloseCode.GOING_AWAY, "the server is stopping"))
 
     def _begin_close(self, payload: bytes) -> None:
         if self._state != st.OPEN:

@@ -27,6 +27,7 @@ from nimloop_ws import (
 )
 from nimloop_ws.errors import (
     BadResponseError,
+    FrameError,
     HandshakeRefusedError,
     HandshakeTimeoutError,
     InvalidUrlError,
@@ -213,14 +214,15 @@ def test_a_masked_frame_of_a_server_is_1002(site: Site) -> None:
     with Fake(site) as server:
         client = Client(site, server.url)
         server.answer(encode_frame(1, "x", mask=b"1234"))
-        client.open()
-        site.until(lambda: client.errors)
+        ws = client.open()
+        site.until(lambda: not ws.is_open)
+        site.settle()
         assert server.sock is not None
-        server.sock.setblocking(True)
-        assert server.sock.recv(100)[:2] == b"\x88" + bytes([0x80 | (2 + len(str(client.errors[0])))])
+        assert server.sock.recv(100)[:2] == b"\x88" + bytes([0x80 | (2 + len(ws.close_reason))])
         server.sock.close()
         site.until(lambda: client.closed)
-        assert client.closed[0][0] == 1002
+        assert client.closed == [(1002, ws.close_reason)]
+        assert isinstance(client.errors[0], FrameError)
 
 
 def test_a_wrong_accept_key(site: Site) -> None:

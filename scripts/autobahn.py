@@ -4,8 +4,8 @@
     python scripts/autobahn.py --wstest … --cases "1.*" "9.1.*"       some of them
     python scripts/autobahn.py --wstest … --write packages/nimloop-ws/docs/autobahn.md
 
-`wstest` comes with the package autobahntestsuite, which needs Python 2.7; CONTRIBUTING.md says how to get it. Exit status
-1 when a case is anything but OK or, where the suite expects nothing in particular, informational.
+`wstest` comes with the package autobahntestsuite, which needs Python 2.7; CONTRIBUTING.md says how to get it. The exit
+status is 1 when a case is anything but OK or, where the suite expects nothing in particular, informational.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Visitor:
             raise SystemExit("the suite's server does not answer")
 
     def ask(self) -> None:
-        """How many are there? (It takes a while to start.)"""
+        """Ask how many there are; the suite takes a while to start."""
 
         def again(_error: Exception) -> None:
             self.attempts -= 1

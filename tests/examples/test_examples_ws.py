@@ -152,7 +152,7 @@ def tab(url: str, profile: Path) -> Iterator[ClientConnection]:
 
 
 def wait_for(ws: ClientConnection, text: str) -> None:
-    """Ask until the page shows a text. (A promise that waits for it is lost when the page is still to be loaded.)"""
+    """Ask until the page shows a text; a promise that waits for it would be lost while the page is being loaded."""
     deadline = time.monotonic() + PATIENCE
     while evaluate(ws, f"document.body?.innerText.includes({json.dumps(text)})") is not True:
         assert time.monotonic() < deadline, f"the page does not show {text!r}"

@@ -3,9 +3,12 @@
  * Plain functions without state. They never look outside of the bytes they are given, and keep the GIL: a read of
  * 64 KiB is unmasked in a few microseconds. */
 
+#ifndef FRAME_WITHOUT_PYTHON /* for fuzz/frame.c */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#endif
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -118,6 +121,64 @@ static void mask(uint8_t *out, const uint8_t *in, size_t size, uint32_t key)
         mask_wide(out, in, size, key);
 }
 
+/* The sizes of the header and of the payload; 0 when the frame is incomplete, or one for the careful reader. */
+static int measure(const uint8_t *at, size_t size, int masked, uint64_t limit, size_t *header, size_t *payload)
+{
+    if (size < 2 || at[1] >> 7 != masked)
+        return 0;
+    uint64_t length = at[1] & 0x7f;
+    size_t before = masked ? 6 : 2;
+    if (length == 126) {
+        if (size < 4)
+            return 0;
+        length = (uint64_t)at[2] << 8 | at[3];
+        if (length < 126)
+            return 0; /* not the shortest way to say it */
+        before += 2;
+    } else if (length == 127) {
+        if (size < 10)
+            return 0;
+        length = 0;
+        for (int i = 2; i < 10; i++)
+            length = length << 8 | at[i];
+        if (length < 65536)
+            return 0;
+        before += 8;
+    }
+    if (length > limit || size < before || length > size - before)
+        return 0;
+    *header = before;
+    *payload = (size_t)length;
+    return 1;
+}
+
+static size_t write_header(uint8_t *out, int first, size_t length, const uint32_t *key)
+{
+    const uint8_t mask_bit = key == NULL ? 0 : 0x80;
+    size_t at = 2;
+    out[0] = (uint8_t)first;
+    if (length < 126) {
+        out[1] = mask_bit | (uint8_t)length;
+    } else if (length < 65536) {
+        out[1] = mask_bit | 126;
+        out[2] = (uint8_t)(length >> 8);
+        out[3] = (uint8_t)length;
+        at = 4;
+    } else {
+        out[1] = mask_bit | 127;
+        for (int i = 0; i < 8; i++)
+            out[2 + i] = (uint8_t)((uint64_t)length >> (56 - 8 * i));
+        at = 10;
+    }
+    if (key != NULL) {
+        memcpy(out + at, key, 4);
+        at += 4;
+    }
+    return at;
+}
+
+#ifndef FRAME_WITHOUT_PYTHON
+
 static int check_count(const char *name, Py_ssize_t given, Py_ssize_t wanted)
 {
     if (given == wanted)
@@ -187,37 +248,6 @@ static PyObject *payload_of(int first, const uint8_t *payload, size_t size, cons
     return text;
 }
 
-/* The sizes of the header and of the payload; 0 when the frame is incomplete, or one for the careful reader. */
-static int measure(const uint8_t *at, size_t size, int masked, uint64_t limit, size_t *header, size_t *payload)
-{
-    if (size < 2 || at[1] >> 7 != masked)
-        return 0;
-    uint64_t length = at[1] & 0x7f;
-    size_t before = masked ? 6 : 2;
-    if (length == 126) {
-        if (size < 4)
-            return 0;
-        length = (uint64_t)at[2] << 8 | at[3];
-        if (length < 126)
-            return 0; /* not the shortest way to say it */
-        before += 2;
-    } else if (length == 127) {
-        if (size < 10)
-            return 0;
-        length = 0;
-        for (int i = 2; i < 10; i++)
-            length = length << 8 | at[i];
-        if (length < 65536)
-            return 0;
-        before += 8;
-    }
-    if (length > limit || size < before || length > size - before)
-        return 0;
-    *header = before;
-    *payload = (size_t)length;
-    return 1;
-}
-
 static PyObject *read_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     Py_buffer data;
@@ -262,31 +292,6 @@ static PyObject *read_frame(PyObject *module, PyObject *const *args, Py_ssize_t 
     PyTuple_SetItem(result, 1, payload);
     PyTuple_SetItem(result, 2, next);
     return result;
-}
-
-static size_t write_header(uint8_t *out, int first, size_t length, const uint32_t *key)
-{
-    const uint8_t mask_bit = key == NULL ? 0 : 0x80;
-    size_t at = 2;
-    out[0] = (uint8_t)first;
-    if (length < 126) {
-        out[1] = mask_bit | (uint8_t)length;
-    } else if (length < 65536) {
-        out[1] = mask_bit | 126;
-        out[2] = (uint8_t)(length >> 8);
-        out[3] = (uint8_t)length;
-        at = 4;
-    } else {
-        out[1] = mask_bit | 127;
-        for (int i = 0; i < 8; i++)
-            out[2 + i] = (uint8_t)((uint64_t)length >> (56 - 8 * i));
-        at = 10;
-    }
-    if (key != NULL) {
-        memcpy(out + at, key, 4);
-        at += 4;
-    }
-    return at;
 }
 
 static PyObject *encode_frame(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -370,3 +375,5 @@ PyMODINIT_FUNC PyInit__frame_c(void)
 {
     return PyModuleDef_Init(&definition);
 }
+
+#endif

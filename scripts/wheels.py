@@ -33,6 +33,8 @@ def packages() -> list[Path]:
 def build(package: Path, out: Path, python: str, mode: str, *, sdist: bool = False) -> None:
     """Build one distribution."""
     command = ["uv", "build", "--quiet", "--sdist" if sdist else "--wheel", "--python", python]
+    # A sibling that was built anew still has its old version: what is cached of it is not what is meant.
+    command += [f"--refresh-package={path.name}" for path in (ROOT / "packages").iterdir()]
     subprocess.run(
         [*command, "--find-links", str(out), "--out-dir", str(out), str(package)],
         env=os.environ | {"NIMLOOP_EXTENSION": mode},

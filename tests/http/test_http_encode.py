@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -132,7 +131,7 @@ def test_the_date_is_the_clocks_made_once_a_second(monkeypatch: pytest.MonkeyPat
         made.append(second)
         return email.utils.formatdate(second, usegmt=usegmt)
 
-    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(_encode, "time", lambda: now)
     monkeypatch.setattr(_encode, "formatdate", formatdate)
     line = DateLine().get
     assert line() == "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"

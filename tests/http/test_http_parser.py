@@ -925,6 +925,7 @@ LONG_MESSAGES: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("shape", LONG_MESSAGES)
 @pytest.mark.parametrize("tight", [False, True], ids=["roomy", "exact"])
 def test_a_byte_costs_the_same_however_many_came_before(
@@ -947,6 +948,7 @@ def test_a_byte_costs_the_same_however_many_came_before(
     assert large < 20 * len(LONG_MESSAGES[shape](6000))
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(("line_limit", "field_limit"), [(HUGE, 1), (HUGE, 8192), (8192, HUGE)])
 def test_a_limit_that_is_passed_elsewhere_costs_nothing(
     line_limit: int, field_limit: int, cost_of: Callable[[bytes, Limits], int]

@@ -508,13 +508,13 @@ class HttpParser:
         return Trailers(Headers(kept)) if kept else self.next_event()
 
     def _read_until_end(self) -> Event | None:
-        piece = self._take(len(self._data))
-        if not piece:
-            return None
-        self._size += len(piece)
-        if self._size > self._most_body:
+        piece = self._take(self._most_body - self._size)
+        if piece:
+            self._size += len(piece)
+            return Body(piece)
+        if self._position < len(self._data):
             raise BodyTooLargeError(f"the body has more than {self._most_body} bytes")
-        return Body(piece)
+        return None
 
     def _read_message_end(self) -> Event | None:
         self._state = HEAD

@@ -1,0 +1,139 @@
+"""atheris' target for the parser: `hatch run fuzz:parser`.
+
+The first bytes of an input choose limits, cuts and whether it is of requests or of responses; the rest is parsed whole,
+in pieces, and with each twin of the scanner. Every way must give the same events, or the same error, and no other
+exception than those the parser promises. What h11 takes too must have the same method, target and body.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import h11
+
+atheris = importlib.import_module("atheris")  # not installed where types are checked
+
+with atheris.instrument_imports(include=["nimloop_http"]):
+    from nimloop_http import Body, End, Head, HttpParser, Limits, ResponseHead, Trailers, _headers, _scan_py
+    from nimloop_http import parser as parser_module
+    from nimloop_http.errors import ProtocolError
+
+try:
+    from nimloop_http import _scan
+except ImportError:
+    TWINS = [(_scan_py.scan_request, _scan_py.split_fields)]
+else:
+    TWINS = [(_scan_py.scan_request, _scan_py.split_fields), (_scan.scan_request, _scan.split_fields)]
+
+LIMITS = [
+    Limits(),
+    Limits(request_line=40, header_bytes=80, headers=4, body=30, chunk_line=8, trailer_bytes=20),
+    Limits(request_line=17, header_bytes=12, headers=1, body=0, chunk_line=1, trailer_bytes=4),
+]
+METHODS = ["GET", "HEAD", "CONNECT", "POST"]
+
+
+def told(event: object) -> tuple[object, ...]:
+    """Everything that an event says, but a body."""
+    match event:
+        case Head():
+            return (
+                event.raw, event.method, event.target, event.minor, event.host, event.content_length, event.chunked,
+                event.has_body, event.keep_alive, event.expect_continue, event.upgrade, event.headers.fields(),
+            )  # fmt: skip
+        case ResponseHead():
+            return (
+                event.raw, event.minor, event.status, event.reason, event.content_length, event.chunked, event.has_body,
+                event.keep_alive, event.switches, event.upgrade, event.headers.fields(),
+            )  # fmt: skip
+        case Trailers():
+            return ("trailers", event.headers.fields())
+    return ("end",)
+
+
+def parse(pieces: list[bytes], limits: Limits, methods: list[str] | None) -> list[tuple[object, ...]]:
+    """Write down what comes out, the pieces of a body joined."""
+    parser = HttpParser(limits) if methods is None else HttpParser.for_responses(limits)
+    for method in methods or []:
+        parser.request_sent(method)
+    found: list[tuple[object, ...]] = []
+    body = b""
+    try:
+        for piece in pieces:
+            for event in parser.feed(piece):
+                if isinstance(event, Body):
+                    assert event.data
+                    body += event.data
+                    assert len(body) <= limits.body
+                    continue
+                if body:
+                    found.append(("body", body))
+                    body = b""
+                found.append(told(event))
+        found.append(("held", parser.held, parser.idle, parser.in_body, parser.switched))
+    except ProtocolError as error:
+        found.append((type(error), error.status, str(error)))
+    found.append(("body", body))
+    return found
+
+
+def by_h11(data: bytes) -> tuple[str, str, bytes] | None:
+    """The first request as h11 reads it; None when it refuses it or waits for more."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    head, body = None, b""
+    try:
+        connection.receive_data(data)
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                return head.method.decode("latin-1"), head.target.decode("latin-1"), body
+            else:
+                return None
+    except h11.RemoteProtocolError:
+        return None
+
+
+def by_us(data: bytes) -> tuple[str, str, bytes] | None:
+    """The first request as it is read here."""
+    head, body = None, b""
+    try:
+        for event in HttpParser().feed(data):
+            if isinstance(event, Head):
+                head = event
+            elif isinstance(event, Body):
+                body += event.data
+            elif isinstance(event, End) and head is not None:
+                return head.method, head.target, body
+    except ProtocolError:
+        pass
+    return None
+
+
+def test_one_input(given: bytes) -> None:
+    """Parse one input in several ways."""
+    if len(given) < 4:
+        return
+    limits = LIMITS[given[0] % 3]
+    methods = None if given[1] & 1 else [METHODS[given[1] >> shift & 3] for shift in (2, 4, 6)]
+    data = given[4:]
+    one, two = sorted((given[2] % (len(data) + 1), given[3] * 3 % (len(data) + 1)))
+    ways = [[data], [data[:one], data[one:two], data[two:]], [data[i : i + 1] for i in range(len(data))]]
+    results = []
+    for scan_request, split_fields in TWINS:
+        vars(parser_module).update(scan_request=scan_request, split_fields=split_fields)
+        vars(_headers).update(split_fields=split_fields)
+        results += [parse(pieces, limits, methods) for pieces in ways]
+    assert all(result == results[0] for result in results), results
+    if methods is None:
+        mine, theirs = by_us(data), by_h11(data)
+        assert mine is None or theirs is None or mine == theirs, (mine, theirs)
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, test_one_input)
+    atheris.Fuzz()

@@ -93,5 +93,8 @@ CHUNK_LINE: Final = _bytes(
     rf"(?:[ \t]*;[ \t]*[{_TCHAR}]+(?:[ \t]*=[ \t]*(?:[{_TCHAR}]+|{_QUOTED}))?)*"
 )
 
+# A size and nothing else, as nearly every chunk has it.
+PLAIN_CHUNK: Final = _bytes(r"([0-9A-Fa-f]{1,16})\r\n")
+
 # A CR that no LF follows, or an LF that no CR precedes. A CR at the very end may still get its LF.
 BARE_LINE_END: Final = _bytes(r"(?<!\r)\n|\r(?!\n|\Z)")

@@ -36,7 +36,7 @@ from nimloop_http._framing import (
     check_target,
     control_fields,
 )
-from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, RESPONSE_HEAD, TOKEN_BYTES
+from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, PLAIN_CHUNK, RESPONSE_HEAD, TOKEN_BYTES
 from nimloop_http._head import Head, ResponseHead
 from nimloop_http._headers import Headers
 from nimloop_http._parser_state import (
@@ -93,6 +93,7 @@ class HttpParser:
         "_line",
         "_most_body",
         "_most_bytes",
+        "_most_chunk_line",
         "_most_fields",
         "_most_line",
         "_paused",
@@ -126,6 +127,7 @@ class HttpParser:
         self._most_bytes: Final = limits.header_bytes
         self._most_fields: Final = limits.headers
         self._most_body: Final = limits.body
+        self._most_chunk_line: Final = limits.chunk_line
         self._answers: Final = responses
         self._readers: Final = _RESPONSE_READERS if responses else _READERS
         self._data: bytes | bytearray = b""
@@ -435,7 +437,10 @@ class HttpParser:
     def _read_chunk_line(self) -> Event | None:
         data = self._data
         start = self._position
-        most = self.limits.chunk_line
+        most = self._most_chunk_line
+        match = PLAIN_CHUNK.match(data, start)
+        if match is not None and match.end() - start - 2 <= most:
+            return self._begin_chunk(match.group(1), match.end())
         end = data.find(b"\r\n", max(start, self._searched - 1), start + most + 2)
         line_feed = data.find(b"\n", max(start, self._searched), start + most + 1 if end < 0 else end)
         if line_feed >= 0 and data[line_feed - 1 : line_feed] != b"\r":
@@ -448,13 +453,19 @@ class HttpParser:
         match = CHUNK_LINE.fullmatch(bytes(data[start:end]))
         if match is None:
             raise BadRequestError(f"not a chunk's size: {bytes(data[start : min(end, start + 60)])!r}")
-        self._position = self._searched = end + 2
-        self._left = int(match.group(1), 16)
-        self._size += self._left
-        if self._size > self.limits.body:
-            raise BodyTooLargeError(f"the body has more than {self.limits.body} bytes")
-        self._state = CHUNK_DATA if self._left else TRAILERS
-        return self.next_event()
+        return self._begin_chunk(match.group(1), end + 2)
+
+    def _begin_chunk(self, digits: bytes | bytearray, position: int) -> Event | None:
+        self._position = self._searched = position
+        self._left = size = int(digits, 16)
+        self._size += size
+        if self._size > self._most_body:
+            raise BodyTooLargeError(f"the body has more than {self._most_body} bytes")
+        if size:
+            self._state = CHUNK_DATA
+            return self._read_chunk_data()
+        self._state = TRAILERS
+        return self._read_trailers()
 
     def _read_chunk_data(self) -> Event | None:
         piece = self._take(self._left)
@@ -476,7 +487,7 @@ class HttpParser:
         self._position = start + 2
         self._searched = self._position
         self._state = CHUNK_SIZE
-        return self.next_event()
+        return self._read_chunk_line()
 
     def _read_trailers(self) -> Event | None:
         data = self._data

@@ -933,13 +933,14 @@ def test_h5_any_mixture_of_bodies_and_answers_keeps_order(plans: list[Plan], cut
             else:
                 spelt.append(request("POST", f"/{number}", body=data))
         left = memoryview(b"".join(spelt))
+        step = max(cut, len(left) // 500)  # a byte at a time is for the tests of the parser
         found: list[bytes] = []
 
         def over() -> bool:
             nonlocal left
             if left:
                 try:
-                    left = left[client.sock.send(left[:cut]) :]
+                    left = left[client.sock.send(left[:step]) :]
                 except BlockingIOError:
                     pass
             assert site.clock is not None

@@ -87,7 +87,9 @@ class ExtensionHook(BuildHookInterface[Any]):
             return
         if version == "editable":
             for library in libraries:
-                shutil.copy2(library, Path(self.root, "src", library.relative_to(self.built)))
+                place = Path(self.root, "src", library.relative_to(self.built))
+                fresh = shutil.copy2(library, place.with_name(f"{place.name}.new"))
+                Path(fresh).replace(place)  # not written over: a process may be running with the old one
         elif libraries:
             for library in libraries:
                 build_data["force_include"][str(library)] = library.relative_to(self.built).as_posix()

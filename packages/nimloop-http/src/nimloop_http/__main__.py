@@ -17,13 +17,13 @@ from importlib.metadata import version
 from nimloop_core import READ, BackendUnavailableError
 from nimloop_core import build as core_build
 from nimloop_http import build
-from nimloop_http._application import ApplicationError, as_handler, load_application
 from nimloop_http._arguments import parser, server_arguments
 from nimloop_http._reload import PARENT_PIPE, open_sockets, run_reloading
+from nimloop_http.command import ApplicationError, as_handler, link, load_application, opened_sockets, tls_context
 from nimloop_http.limits import DEFAULT_TIMEOUTS
 from nimloop_http.server import HttpServer, OnRequest, serve
 from nimloop_http.static import StaticFiles
-from nimloop_net import Address, AddressError, inherited_sockets
+from nimloop_net import Address, AddressError
 from nimloop_net import build as net_build
 
 
@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     try:
-        tls = _context(options)
-        sockets = _sockets(options)
+        tls = tls_context(options)
+        sockets = opened_sockets(options)
         if options.reload:
             return _reload(options, sockets, secure=tls is not None)
         on_request, name = _application(options)
@@ -57,7 +57,7 @@ def _serve(
 ) -> int:
     def announce(server: HttpServer) -> None:
         if options.announce:
-            _say(f"Serving {name} at {_link(server.addresses[0], secure=tls is not None)} (stop with Ctrl+C)")
+            _say(f"Serving {name} at {link(server.addresses[0], secure=tls is not None)} (stop with Ctrl+C)")
         parent = os.environ.get(PARENT_PIPE)
         if parent is not None:
             server.loop.register(int(parent), READ, lambda _events: os._exit(1))
@@ -96,33 +96,6 @@ def _application(options: Namespace) -> tuple[OnRequest, str]:
     return files.serve, files.root if files.root.isprintable() else repr(files.root)
 
 
-def _context(options: Namespace) -> ssl.SSLContext | None:
-    if options.tls_cert is None:
-        if options.tls_key is not None:
-            raise ApplicationError("--tls-key needs --tls-cert")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    except OSError as error:  # ssl.SSLError is one
-        text = error.strerror or str(error)
-        raise ApplicationError(f"cannot load the certificate {options.tls_cert!r}: {text}") from None
-    return context
-
-
-def _sockets(options: Namespace) -> list[socket.socket]:
-    """Return the sockets that somebody else has opened: those that were named, or else those of systemd."""
-    found: list[socket.socket] = []
-    for fd in options.fd:
-        try:
-            found.append(socket.socket(fileno=fd))
-        except OSError as error:
-            raise AddressError(f"descriptor {fd} is no socket: {error.strerror}") from None
-    if not found and options.uds is None:
-        found = [sock for _, sock in inherited_sockets() if sock.type == socket.SOCK_STREAM]
-    return found
-
-
 def _reload(options: Namespace, sockets: list[socket.socket], *, secure: bool) -> int:
     """Serve in a child process that is replaced when the source changes."""
     if os.name == "nt":
@@ -135,7 +108,7 @@ def _reload(options: Namespace, sockets: list[socket.socket], *, secure: bool) -
     if opened:
         name = opened[0].getsockname()
         address = name if isinstance(name, str) else (str(name[0]), int(name[1]))
-    _say(f"Serving {options.what} at {_link(address, secure=secure)} (reloading; stop with Ctrl+C)")
+    _say(f"Serving {options.what} at {link(address, secure=secure)} (reloading; stop with Ctrl+C)")
     try:
         return run_reloading(server_arguments(options), opened, lambda text: _warn(f"{options.what} {text}"))
     finally:
@@ -148,14 +121,6 @@ def _explain(error: OSError, options: Namespace) -> str:
     if options.uds is not None:
         return f"cannot listen on {options.uds!r}: {text}"
     return f"cannot listen on {options.host!r}: {text}" if isinstance(error, socket.gaierror) else text
-
-
-def _link(address: Address, *, secure: bool) -> str:
-    if isinstance(address, str):
-        return f"the Unix socket {address}"
-    scheme = "https" if secure else "http"
-    host, port = address
-    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 def _version() -> str:

@@ -22,6 +22,21 @@ def parser() -> argparse.ArgumentParser:
         default=".",
         help="the folder, or the handler or WSGI application, to serve (default: this folder)",
     )
+    add_server_options(made)
+    made.add_argument("--reload", action="store_true", help="start again when a Python file below this folder changes")
+    made.add_argument(
+        "--listing",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show folders without an index page (default: on)",
+    )
+    made.add_argument("--dotfiles", action="store_true", help="serve files whose name begins with a dot, too")
+    made.add_argument("--announce", action=argparse.BooleanOptionalAction, default=True, help=argparse.SUPPRESS)
+    return made
+
+
+def add_server_options(made: argparse.ArgumentParser) -> None:
+    """Add what every command line that serves HTTP understands: where, with which certificate, and what it logs."""
     made.add_argument("--host", default="127.0.0.1", help="address or name to listen on (default: %(default)s)")
     made.add_argument("--port", type=_port, default=8000, help="port, 0 for a free one (default: %(default)s)")
     made.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
@@ -51,18 +66,8 @@ def parser() -> argparse.ArgumentParser:
         default=10.0,
         help="how long requests may take once it is asked to stop (default: %(default)g)",
     )
-    made.add_argument("--reload", action="store_true", help="start again when a Python file below this folder changes")
-    made.add_argument(
-        "--listing",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="show folders without an index page (default: on)",
-    )
-    made.add_argument("--dotfiles", action="store_true", help="serve files whose name begins with a dot, too")
     made.add_argument("--backend", metavar="NAME", help="how to wait for events: epoll, poll (default: the best)")
     made.add_argument("--version", action="store_true", help="show the versions and exit")
-    made.add_argument("--announce", action=argparse.BooleanOptionalAction, default=True, help=argparse.SUPPRESS)
-    return made
 
 
 def server_arguments(options: argparse.Namespace) -> list[str]:

@@ -22,6 +22,8 @@ from nimloop_net._resolve import Resolution as Resolution
 from nimloop_net._resolve import Resolver as Resolver
 from nimloop_net._resolve import resolve as resolve
 from nimloop_net._server import TcpServer as TcpServer
+from nimloop_net._sockets import UnixListener as UnixListener
+from nimloop_net._sockets import listen_tcp as listen_tcp
 from nimloop_net._stream import open_stream as open_stream
 from nimloop_net._tlsinfo import TlsInfo as TlsInfo
 from nimloop_net._udp import OnDatagram as OnDatagram
@@ -90,10 +92,12 @@ __all__ = [
     "TlsInfo",
     "TruncatedError",
     "UdpSocket",
+    "UnixListener",
     "WriteBufferFullError",
     "connect",
     "connect_unix",
     "inherited_sockets",
+    "listen_tcp",
     "open_stream",
     "resolve",
 ]

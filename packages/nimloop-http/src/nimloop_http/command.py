@@ -1,0 +1,63 @@
+"""What command lines that serve HTTP have in common: their options, and what these stand for."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from argparse import Namespace
+
+from nimloop_http._application import ApplicationError as ApplicationError
+from nimloop_http._application import as_handler as as_handler
+from nimloop_http._application import load_application as load_application
+from nimloop_http._arguments import add_server_options as add_server_options
+from nimloop_net import Address, AddressError, inherited_sockets
+
+__all__ = [
+    "ApplicationError",
+    "add_server_options",
+    "as_handler",
+    "link",
+    "load_application",
+    "opened_sockets",
+    "tls_context",
+]
+
+
+def tls_context(options: Namespace) -> ssl.SSLContext | None:
+    """Return what ``--tls-cert`` and ``--tls-key`` ask for, or None. `ApplicationError` when it cannot be read."""
+    if options.tls_cert is None:
+        if options.tls_key is not None:
+            raise ApplicationError("--tls-key needs --tls-cert")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        text = error.strerror or str(error)
+        raise ApplicationError(f"cannot load the certificate {options.tls_cert!r}: {text}") from None
+    return context
+
+
+def opened_sockets(options: Namespace) -> list[socket.socket]:
+    """Return the sockets that somebody else has opened: those of ``--fd``, or else those of systemd.
+
+    Raises `AddressError` for a descriptor that is no socket.
+    """
+    found: list[socket.socket] = []
+    for fd in options.fd:
+        try:
+            found.append(socket.socket(fileno=fd))
+        except OSError as error:
+            raise AddressError(f"descriptor {fd} is no socket: {error.strerror}") from None
+    if not found and options.uds is None:
+        found = [sock for _, sock in inherited_sockets() if sock.type == socket.SOCK_STREAM]
+    return found
+
+
+def link(address: Address, *, secure: bool) -> str:
+    """Spell an address so that a terminal makes a link of it."""
+    if isinstance(address, str):
+        return f"the Unix socket {address}"
+    scheme = "https" if secure else "http"
+    host, port = address
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"

@@ -1,0 +1,12 @@
+"""nimloop-mt: HTTP on all cores: supervised workers on one port, in processes or in threads."""
+
+from __future__ import annotations
+
+from nimloop_mt._settings import Factory as Factory
+from nimloop_mt._settings import Tls as Tls
+from nimloop_mt._supervisor import Report as Report
+from nimloop_mt.errors import ModeError as ModeError
+from nimloop_mt.errors import WorkerStartError as WorkerStartError
+from nimloop_mt.server import MultiThreadHttpServer as MultiThreadHttpServer
+
+__all__ = ["Factory", "ModeError", "MultiThreadHttpServer", "Report", "Tls", "WorkerStartError"]

@@ -1,0 +1,107 @@
+"""Serve a handler or a WSGI application on all cores from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from nimloop_core import BackendUnavailableError
+from nimloop_http import Timeouts
+from nimloop_http.command import ApplicationError, add_server_options, link, opened_sockets, tls_context
+from nimloop_mt.errors import ModeError, WorkerStartError
+from nimloop_mt.server import MultiThreadHttpServer
+from nimloop_net import AddressError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 after a clean stop, 1 when it died, 2 when it could not begin."""
+    options = _parser().parse_args(arguments)
+    if options.version:
+        print(f"nimloop-mt {version('nimloop-mt')}, nimloop-http {version('nimloop-http')}; Python {sys.version}")
+        return 0
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    try:
+        return _serve(options)
+    except (ApplicationError, AddressError, BackendUnavailableError, ModeError, WorkerStartError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"cannot listen on {options.uds or options.host!r}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        return 130  # Ctrl+C while a name was looked up; the shell's number for it
+
+
+def _serve(options: argparse.Namespace) -> int:
+    secure = tls_context(options) is not None  # a certificate that cannot be read is told of here, once
+    with MultiThreadHttpServer(
+        options.what,
+        workers=options.workers,
+        mode=options.mode,
+        start_method="fork" if options.fork else "spawn",
+        timeouts=Timeouts(grace=options.grace),
+        tls=(options.tls_cert, options.tls_key) if secure else None,
+        access_log=options.access_log,
+        max_requests=options.max_requests,
+        max_memory=None if options.max_memory is None else options.max_memory << 20,
+        watchdog=options.watchdog or None,
+        pin_cpus=options.pin_cpus,
+        backend=options.backend,
+        log_level=options.log_level,
+    ) as server:
+        sockets = opened_sockets(options)
+        for sock in sockets:
+            server.adopt(sock)
+        if options.uds is not None:
+            server.listen_unix(options.uds)
+        elif not sockets:
+            server.listen(options.host, options.port)
+        if options.health_port is not None:
+            server.listen_health(options.host, options.health_port)
+        where = link(server.addresses[0], secure=secure)
+        text = f"Serving {options.what} at {where} with {server.workers} {server.mode} (stop with Ctrl+C)"
+        report = server.run(lambda: print(text, flush=True))
+    if report.aborted or report.killed:
+        logging.getLogger("nimloop.mt").warning(
+            "cut off at the end: %d connections; killed: %d workers", report.aborted, report.killed
+        )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m nimloop_mt",
+        description="Serve a handler or a WSGI application on all cores. SIGTERM or Ctrl+C finishes what is under way "
+        "and stops, a second one stops at once; SIGHUP replaces the workers one by one.",
+    )
+    made.add_argument("what", metavar="module:attr", nargs="?", default=":", help="the handler or WSGI application")
+    made.add_argument("--workers", type=_count, default=0, help="how many; 0, the default, for one per processor")
+    made.add_argument(
+        "--mode", choices=("auto", "threads", "processes"), default="auto", help="what they are (default: by the GIL)"
+    )
+    made.add_argument("--fork", action="store_true", help="copy this process rather than start new interpreters")
+    made.add_argument("--max-requests", metavar="N", type=_count, help="replace a worker that has answered so many")
+    made.add_argument("--max-memory", metavar="MIB", type=_count, help="replace a worker that uses so much")
+    made.add_argument(
+        "--watchdog", metavar="SECONDS", type=float, default=30.0, help="replace one that hangs; 0: never (default: 30)"
+    )
+    made.add_argument("--pin-cpus", action="store_true", help="tie each worker to a processor")
+    made.add_argument("--health-port", metavar="PORT", type=_count, help="answer /live, /ready and /metrics there")
+    add_server_options(made)
+    return made
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
+    return int(text)
+
+
+def _fail(text: str) -> int:
+    print(f"nimloop_mt: {text}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

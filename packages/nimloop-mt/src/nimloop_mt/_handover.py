@@ -1,0 +1,71 @@
+"""Accepting in one place, where the kernel does not spread connections over sockets that share a port.
+
+The supervisor accepts, and hands each connection to the next worker in turn (SCM_RIGHTS, unix(7)). While nobody is
+ready, connections wait in the queue.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, final
+
+from nimloop_core import READ, Loop, Watcher
+from nimloop_mt._member import Member, State
+
+_QUOTA: Final = 64  # per event
+_BACK_OFF: Final = 0.1  # seconds without accepting after an error
+
+
+@final
+class Handover:
+    """Accepts on `sockets`, which stay somebody else's."""
+
+    def __init__(self, loop: Loop, sockets: Sequence[socket.socket], members: Callable[[], Sequence[Member]]) -> None:
+        self._loop: Final = loop
+        self._members: Final = members
+        self._turn = 0
+        self._watchers: Final[list[Watcher]] = []
+        for sock in sockets:
+            self._watchers.append(loop.register(sock, 0, partial(self._accept, sock)))
+
+    def resume(self) -> None:
+        """Accept: somebody is ready."""
+        for watcher in self._watchers:
+            watcher.modify(READ)
+
+    def close(self) -> None:
+        """Accept no more. Harmless when repeated."""
+        for watcher in self._watchers:
+            watcher.unregister()
+        self._watchers.clear()
+
+    def _pause(self) -> None:
+        for watcher in self._watchers:
+            watcher.modify(0)
+
+    def _accept(self, listening: socket.socket, _events: int) -> None:
+        for _ in range(_QUOTA):
+            ready = [member for member in self._members() if member.state is State.READY]
+            if not ready:
+                self._pause()
+                return
+            try:
+                sock, _peer = listening.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError:
+                self._pause()
+                self._loop.call_later(_BACK_OFF, self.resume)
+                return
+            with sock:
+                self._hand_over(sock, ready)
+
+    def _hand_over(self, sock: socket.socket, ready: Sequence[Member]) -> None:
+        for _ in ready:  # one whose channel is full hangs: the next one, then
+            self._turn += 1
+            if ready[self._turn % len(ready)].channel.send({"do": "serve"}, sock.fileno()):
+                return

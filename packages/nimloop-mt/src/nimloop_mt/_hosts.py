@@ -1,0 +1,161 @@
+"""Where a worker runs: in a new process, in a forked one, or in a thread. One interface over all three."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, final
+
+from nimloop_mt._settings import Settings
+from nimloop_mt._worker import run_worker
+from nimloop_mt.errors import WorkerStartError
+
+_BOOT: Final = "import sys; sys.path[:] = {path!r}; from nimloop_mt._child import main; main()"
+
+
+class Host(Protocol):
+    """What the supervisor needs to know of a worker's process or thread."""
+
+    @property
+    def pid(self) -> int:
+        """The process, or 0 for a thread of ours."""
+
+    def ended(self) -> str | None:
+        """Tell how it ended, None as long as it runs."""
+
+    def kill(self) -> bool:
+        """End it at once; False where that is not possible."""
+
+
+@final
+class Spawned:
+    """A new process, which imports what it needs by itself."""
+
+    def __init__(
+        self, settings: bytes, sockets: Sequence[socket.socket], control: socket.socket, cpu: int | None
+    ) -> None:
+        fds = [control.fileno(), *(sock.fileno() for sock in sockets)]
+        self._child: Final = subprocess.Popen(  # noqa: S603 - our own interpreter, with words of our own
+            [sys.executable, "-c", _BOOT.format(path=sys.path), str(cpu), *map(str, fds)],
+            stdin=subprocess.PIPE,
+            pass_fds=fds,
+            process_group=0,  # Ctrl+C is for the supervisor, which says once what is to be done
+        )
+        assert self._child.stdin is not None
+        try:
+            with self._child.stdin as pipe:
+                pipe.write(settings)
+        except BrokenPipeError:
+            pass  # it ended before it could ask, which is noticed like any other end
+        self.pid: Final = self._child.pid
+
+    def ended(self) -> str | None:
+        code = self._child.poll()
+        return None if code is None else describe_exit(code)
+
+    def kill(self) -> bool:
+        self._child.kill()
+        return True
+
+
+@final
+class Forked:
+    """A copy of this process. What other threads hold, locks for instance, stays held in it for ever."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: Sequence[socket.socket],
+        control: socket.socket,
+        cpu: int | None,
+        foreign: Sequence[int],
+    ) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                signal.set_wakeup_fd(-1)  # the supervisor's
+                prepare_signals()
+                for fd in foreign:
+                    os.close(fd)
+                run_worker(settings, sockets, control, cpu, process=True)
+                code = 0
+            finally:
+                os._exit(code)  # whatever was under way in the parent is not ours to finish
+
+    def ended(self) -> str | None:
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid == 0:
+                return None
+            self._code = os.waitstatus_to_exitcode(status)
+        return describe_exit(self._code)
+
+    def kill(self) -> bool:
+        if self.ended() is None:
+            os.kill(self.pid, signal.SIGKILL)
+        return True
+
+
+@final
+class Threaded:
+    """A thread of this process. It cannot be killed: one that hangs is left alone, and ends with the process."""
+
+    pid: Final = 0
+
+    def __init__(
+        self, settings: Settings, sockets: Sequence[socket.socket], control: socket.socket, cpu: int | None, name: str
+    ) -> None:
+        run: Callable[[], None] = lambda: run_worker(settings, sockets, control, cpu, process=False)  # noqa: E731
+        self._thread: Final = threading.Thread(target=run, name=name, daemon=True)
+        self._thread.start()
+
+    def ended(self) -> str | None:
+        return None if self._thread.is_alive() else "ended"
+
+    def kill(self) -> bool:
+        return False
+
+
+def prepare_signals() -> None:
+    """Leave Ctrl+C and SIGHUP to the supervisor."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended, from subprocess's number for it."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def pack(settings: Settings) -> bytes:
+    """Return what a new process has to be told. Raises `WorkerStartError` for settings that cannot be sent.
+
+    What was defined in the main program is found there: the new process runs the program's file as ``__mp_main__``.
+    """
+    main = sys.modules.get("__main__")
+    path: str | None = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is not None:
+        path = None  # started with -m: a module like others, which nobody has put a handler into
+    try:
+        packed = pickle.dumps(settings)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise WorkerStartError(
+            f"a new process cannot be told of this ({error}): name it 'module:attr', or set start_method='fork'"
+        ) from None
+    return pickle.dumps(path if b"__main__" in packed else None) + packed

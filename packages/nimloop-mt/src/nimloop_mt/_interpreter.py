@@ -1,0 +1,60 @@
+"""What the interpreter can do: whether threads run at the same time, and if not, why."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable
+from typing import Final
+
+_PROBE: Final = "import sys, importlib; importlib.import_module(sys.argv[1]); sys.exit(int(sys._is_gil_enabled()))"
+_PATIENCE: Final = 20.0  # seconds for one module
+
+
+def has_gil() -> bool:
+    """Whether threads take turns. Before 3.13 they always do."""
+    asked: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
+    return asked is None or asked()
+
+
+def is_free_threaded() -> bool:
+    """Whether the interpreter was built to do without the lock."""
+    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def extensions() -> list[str]:
+    """Return the names of the imported modules that are libraries and no part of Python."""
+    suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
+    found = [
+        name for name, module in list(sys.modules.items()) if str(getattr(module, "__file__", "")).endswith(suffixes)
+    ]
+    return sorted(name for name in found if name.partition(".")[0] not in sys.stdlib_module_names)
+
+
+def switches_gil_on(module: str) -> bool:
+    """Import a module in a fresh interpreter, and see whether that brings the lock back."""
+    command = [sys.executable, "-W", "ignore", "-c", _PROBE, module]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False).returncode == 1  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def gil_culprits(names: Iterable[str], guilty: Callable[[str], bool] = switches_gil_on) -> list[str]:
+    """Return those of the modules that have switched the lock on again.
+
+    The interpreter does not remember, so each is tried.
+    """
+    return [name for name in names if guilty(name)]
+
+
+def why_gil() -> str:
+    """Say why threads take turns here, in a sentence for the log."""
+    if not is_free_threaded():
+        return "this interpreter has a GIL: threads take turns, processes would use all cores"
+    culprits = gil_culprits(extensions())
+    if culprits:
+        return f"the GIL was switched on again by {', '.join(culprits)}, which cannot do without"
+    return "the GIL was switched on by PYTHON_GIL=1 or -X gil=1"

@@ -1,0 +1,121 @@
+"""A worker: one loop, one server, and the channel on which the supervisor speaks to it.
+
+The same code in a thread and in a process. When the supervisor is gone, however that happened, the channel ends, and
+the worker finishes what is under way and ends as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Final, final
+
+from nimloop_core import Loop
+from nimloop_http import HttpServer
+from nimloop_http.command import ApplicationError
+from nimloop_mt._channel import Channel, Message
+from nimloop_mt._settings import Settings
+
+_log: Final = logging.getLogger("nimloop.mt")
+
+
+@final
+class _Worker:
+    def __init__(self, loop: Loop, control: socket.socket, server: HttpServer) -> None:
+        self._loop: Final = loop
+        self._server: Final = server
+        self.channel: Final = Channel(loop, control, self._on_message, self.drain)
+
+    def drain(self, grace: float | None = None) -> None:
+        """Stop listening, answer what is under way, then end."""
+        if not self._server.stopping:
+            self._server.shutdown(grace, self._done)
+
+    def report(self, what: str, **more: object) -> None:
+        """Tell the supervisor something, with the numbers as they are."""
+        self.channel.send({"is": what, "stats": asdict(self._server.stats), "memory": resident_bytes(), **more})
+
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case {"do": "report"}:
+                self.report("alive")
+            case {"do": "drain", "grace": float() | int() as grace}:
+                self.drain(grace)
+            case {"do": "serve"}:
+                sock = self.channel.take_socket()
+                if self._server.stopping:
+                    sock.close()
+                else:
+                    sock.setblocking(False)
+                    self._server.inject(sock)
+
+    def _done(self, aborted: int) -> None:
+        self.report("done", aborted=aborted)
+        self._loop.stop()
+
+
+def run_worker(
+    settings: Settings, sockets: Sequence[socket.socket], control: socket.socket, cpu: int | None, *, process: bool
+) -> None:
+    """Serve on `sockets`, which are taken over, until the supervisor says otherwise or is gone."""
+    try:
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})  # sched_setaffinity(2): 0 is this thread
+        with Loop(settings.backend) as loop:
+            _serve(loop, settings, sockets, control, process=process)
+    except BaseException as error:
+        _log.debug("a worker could not begin", exc_info=True)
+        _fail(control, error)
+        if not isinstance(error, Exception):
+            raise
+    finally:
+        for sock in sockets:
+            sock.close()
+        control.close()
+
+
+def _serve(
+    loop: Loop, settings: Settings, sockets: Sequence[socket.socket], control: socket.socket, *, process: bool
+) -> None:
+    with settings.build(loop) as server:
+        worker = _Worker(loop, control, server)
+        try:
+            if process:
+                loop.add_signal_handler(signal.SIGTERM, worker.drain)
+            for sock in sockets:
+                server.adopt(sock)
+            worker.report("ready")
+            loop.run()
+        except Exception as error:
+            worker.channel.send({"is": "failed", "why": _describe(error)})
+            raise
+        finally:
+            worker.channel.close()
+
+
+def _fail(control: socket.socket, error: BaseException) -> None:
+    """Tell the supervisor, as long as there is no channel to do it."""
+    try:
+        control.setblocking(False)
+        control.send(json.dumps({"is": "failed", "why": _describe(error)}).encode() + b"\n")
+    except OSError:
+        pass  # it has heard, or is gone itself
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error) if isinstance(error, ApplicationError) else f"{type(error).__name__}: {error}"
+    return text[:4096]
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process has in use, 0 where the system does not say (proc(5), statm)."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -149,6 +149,14 @@ class HttpServer:
         """Serve a connection that somebody else has accepted. Raises `AddressError` when it is none."""
         self._tcp.inject(sock)
 
+    def retire(self) -> None:
+        """Stop listening, and let each connection end with its next answer, which says ``Connection: close``.
+
+        Idle connections stay open, unlike with `shutdown`: a request that is on its way to one is answered, not lost.
+        """
+        self.stopping = self.looks_first = True
+        self._tcp.stop_listening()
+
     def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:
         """Stop listening, answer what is under way with ``Connection: close``, then end.
 

@@ -14,8 +14,8 @@ from typing import Final, final
 
 from nimloop_net import Address, UnixListener, listen_tcp
 
-# socket(7): Linux spreads connections over the sockets of a port since 3.9. FreeBSD does with another option; others let
-# the last one that was opened have them all.
+# socket(7): Linux spreads connections over the sockets of a port since 3.9. FreeBSD has another option; others
+# let the last one that was opened have them all.
 BALANCES: Final = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
 
 

@@ -77,6 +77,7 @@ class Supervisor:
         care: Care,
         handover: Handover | None,
         on_started: Callable[[str | None], object],
+        on_stopping: Callable[[], object],
         on_end: Callable[[Report], object],
     ) -> None:
         self._loop: Final = loop
@@ -84,6 +85,7 @@ class Supervisor:
         self._care: Final = care
         self._handover: Final = handover
         self._on_started: Final = on_started
+        self._on_stopping: Final = on_stopping
         self._on_end: Final = on_end
         self._places: Final = [_Place() for _ in range(places)]
         self.members: Final[list[Member]] = []
@@ -135,6 +137,7 @@ class Supervisor:
         self._stopping = True
         if self._handover is not None:
             self._handover.close()
+        self._on_stopping()
         for member in list(self.members):
             if member.state is State.STARTING:
                 self._kill(member, "stopped before it was ready")

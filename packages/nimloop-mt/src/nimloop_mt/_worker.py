@@ -22,6 +22,8 @@ from nimloop_http.command import ApplicationError
 from nimloop_mt._channel import Channel, Message
 from nimloop_mt._settings import Settings
 
+_LINGER: Final = 1.0  # seconds that idle connections are kept for a request that is on its way
+
 _log: Final = logging.getLogger("nimloop.mt")
 
 
@@ -33,9 +35,17 @@ class _Worker:
         self.channel: Final = Channel(loop, control, self._on_message, self.drain)
 
     def drain(self, grace: float | None = None) -> None:
-        """Stop listening, answer what is under way, then end."""
-        if not self._server.stopping:
-            self._server.shutdown(grace, self._done)
+        """Stop listening, answer what is under way, then end; after `grace` seconds whatever happens.
+
+        A client may be sending its next request on an idle connection right now, so these are closed later, or by the
+        answer to that request (RFC 9112 §9.3.1).
+        """
+        if self._server.stopping:
+            return
+        left = self._server.timeouts.grace if grace is None else grace
+        linger = min(_LINGER, left / 2)
+        self._server.retire()
+        self._loop.call_later(linger, lambda: self._server.shutdown(left - linger, self._done))
 
     def report(self, what: str, **more: object) -> None:
         """Tell the supervisor something, with the numbers as they are."""

@@ -54,9 +54,9 @@ class MultiThreadHttpServer:
 
     A worker is replaced once it has answered `max_requests`, or its process uses `max_memory` bytes; both are looked at
     twice a second. One that does not answer the supervisor for `watchdog` seconds is killed and replaced (None: never);
-    a thread cannot be killed, it is given up. A new worker has `start_timeout` seconds to be ready. `pin_cpus` ties
-    each worker to one processor. With `handover` the supervisor accepts, and hands connections to the workers in turn; the
-    default is to do so where the kernel does not spread them.
+    a thread cannot be killed, it is given up. A new worker has `start_timeout` seconds to be ready. `pin_cpus`
+    ties each worker to one processor. With `handover` the supervisor accepts, and hands connections to the workers in
+    turn; the default is to do so where the kernel does not spread them.
     """
 
     def __init__(
@@ -289,6 +289,7 @@ class MultiThreadHttpServer:
                     care=self._care,
                     handover=handover,
                     on_started=started,
+                    on_stopping=sockets.close,
                     on_end=ended,
                 )
                 self._supervisor = supervisor

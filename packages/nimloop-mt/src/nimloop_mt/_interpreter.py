@@ -9,7 +9,10 @@ import sysconfig
 from collections.abc import Callable, Iterable
 from typing import Final
 
-_PROBE: Final = "import sys, importlib; importlib.import_module(sys.argv[1]); sys.exit(int(sys._is_gil_enabled()))"
+_GUILTY: Final = 42  # an exit status that a failed import does not have
+_PROBE: Final = (
+    f"import sys, importlib; importlib.import_module(sys.argv[1]); sys.exit({_GUILTY} * sys._is_gil_enabled())"
+)
 _PATIENCE: Final = 20.0  # seconds for one module
 
 
@@ -37,7 +40,7 @@ def switches_gil_on(module: str) -> bool:
     """Import a module in a fresh interpreter, and see whether that brings the lock back."""
     command = [sys.executable, "-W", "ignore", "-c", _PROBE, module]
     try:
-        return subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False).returncode == 1  # noqa: S603
+        return subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False).returncode == _GUILTY  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return False
 

@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final, final
 
-from nimloop_core import Loop
+from nimloop_core import Loop, Timer
 from nimloop_http import HttpServer
 from nimloop_http.command import ApplicationError
 from nimloop_mt._channel import Channel, Message
 from nimloop_mt._settings import Settings
 
 _LINGER: Final = 1.0  # seconds that idle connections are kept for a request that is on its way
+_LOOK: Final = 0.02  # seconds between two looks whether somebody is still there
 
 _log: Final = logging.getLogger("nimloop.mt")
 
@@ -32,6 +33,7 @@ class _Worker:
     def __init__(self, loop: Loop, control: socket.socket, server: HttpServer) -> None:
         self._loop: Final = loop
         self._server: Final = server
+        self._leaving: Timer | None = None
         self.channel: Final = Channel(loop, control, self._on_message, self.drain)
 
     def drain(self, grace: float | None = None) -> None:
@@ -43,9 +45,18 @@ class _Worker:
         if self._server.stopping:
             return
         left = self._server.timeouts.grace if grace is None else grace
-        linger = min(_LINGER, left / 2)
+        end = self._loop.time() + left
+        farewell = self._loop.time() + min(_LINGER, left / 2)
         self._server.retire()
-        self._loop.call_later(linger, lambda: self._server.shutdown(left - linger, self._done))
+        self._leaving = self._loop.call_every(_LOOK, lambda: self._leave(farewell, end))
+
+    def _leave(self, farewell: float, end: float) -> None:
+        """Close what is still idle at the time of the farewell, or everything when nobody is connected any more."""
+        now = self._loop.time()
+        if self._leaving is not None and (now >= farewell or self._server.stats.connections == 0):
+            self._leaving.cancel()
+            self._leaving = None
+            self._server.shutdown(max(end - now, 0.0), self._done)
 
     def report(self, what: str, **more: object) -> None:
         """Tell the supervisor something, with the numbers as they are."""

@@ -140,7 +140,7 @@ class Supervisor:
         self._on_stopping()
         for member in list(self.members):
             if member.state is State.STARTING:
-                self._kill(member, "stopped before it was ready")
+                member.kill("stopped before it was ready")
             else:
                 member.drain(self._care.grace if grace is None else grace)
         self._end_if_done()
@@ -187,7 +187,7 @@ class Supervisor:
             self._stopping = True
             self._on_started(how)
             for other in list(self.members):
-                self._kill(other, "another worker could not begin")
+                other.kill("another worker could not begin")
             self._end_if_done()
         else:
             if how != "drained":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final, cast, final
@@ -51,7 +52,10 @@ class Channel:
         line = json.dumps(message).encode() + b"\n"
         try:
             # A message is far smaller than the buffer, and a stream socket of Unix takes it whole or not at all.
-            sent = socket.send_fds(self._sock, [line], fds) if fds else self._sock.send(line)
+            if sys.platform != "win32" and fds:
+                sent = socket.send_fds(self._sock, [line], fds)
+            else:
+                sent = self._sock.send(line)
         except OSError:
             return False
         return sent == len(line)
@@ -80,7 +84,10 @@ class Channel:
     def _read(self) -> bool:
         """Read and deliver; False when there is nothing more for now."""
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, _MOST, _MOST_FDS)
+            if sys.platform != "win32":
+                data, fds, _, _ = socket.recv_fds(self._sock, _MOST, _MOST_FDS)
+            else:
+                data, fds = self._sock.recv(_MOST), []
         except BlockingIOError:
             return False
         except OSError:

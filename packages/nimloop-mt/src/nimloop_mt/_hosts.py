@@ -76,6 +76,7 @@ class Forked:
         cpu: int | None,
         foreign: Sequence[int],
     ) -> None:
+        assert sys.platform != "win32", "the server has refused"
         sys.stdout.flush()
         sys.stderr.flush()
         self._code: int | None = None
@@ -93,6 +94,7 @@ class Forked:
                 os._exit(code)  # whatever was under way in the parent is not ours to finish
 
     def ended(self) -> str | None:
+        assert sys.platform != "win32", "the server has refused"
         if self._code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid == 0:
@@ -101,6 +103,7 @@ class Forked:
         return describe_exit(self._code)
 
     def kill(self) -> bool:
+        assert sys.platform != "win32", "the server has refused"
         if self.ended() is None:
             os.kill(self.pid, signal.SIGKILL)
         return True
@@ -128,8 +131,9 @@ class Threaded:
 
 def prepare_signals() -> None:
     """Leave Ctrl+C and SIGHUP to the supervisor."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

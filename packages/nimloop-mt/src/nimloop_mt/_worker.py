@@ -86,7 +86,7 @@ def run_worker(
 ) -> None:
     """Serve on `sockets`, which are taken over, until the supervisor says otherwise or is gone."""
     try:
-        if cpu is not None:
+        if sys.platform == "linux" and cpu is not None:
             os.sched_setaffinity(0, {cpu})  # sched_setaffinity(2): 0 is this thread
         with Loop(settings.backend) as loop:
             _serve(loop, settings, sockets, control, process=process)
@@ -136,7 +136,8 @@ def _describe(error: BaseException) -> str:
 
 def resident_bytes() -> int:
     """Return how much memory this process has in use, 0 where the system does not say (proc(5), statm)."""
-    if not sys.platform.startswith("linux"):
+    if sys.platform == "linux":
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    else:
         return 0
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -95,9 +96,9 @@ class MultiThreadHttpServer:
         """``"threads"`` or ``"processes"``."""
         if max_memory is not None and self.mode == "threads":
             raise ModeError("max_memory is about a process, and threads share one")
-        if pin_cpus and not hasattr(os, "sched_setaffinity"):
+        if pin_cpus and sys.platform != "linux":
             raise ModeError("pin_cpus needs sched_setaffinity, which this system does not have")
-        self.workers: Final = workers or _processors()
+        self.workers: Final = workers or len(_processor_numbers())
         """How many there are."""
         timeouts = Timeouts() if timeouts is None else timeouts
         self._settings: Final = Settings(
@@ -124,7 +125,7 @@ class MultiThreadHttpServer:
         )
         self._start_method: Final = start_method
         self._packed: Final = pack(self._settings) if self.mode == "processes" and start_method == "spawn" else b""
-        self._cpus: Final = sorted(os.sched_getaffinity(0)) if pin_cpus else []
+        self._cpus: Final = _processor_numbers() if pin_cpus else []
         self._handover: Final = not BALANCES if handover is None else handover
         if handover is None and self._handover:
             _log.info("this system does not spread connections over sockets that share a port: one place accepts")
@@ -296,7 +297,8 @@ class MultiThreadHttpServer:
                 if signals:
                     for number in (signal.SIGINT, signal.SIGTERM):
                         loop.add_signal_handler(number, supervisor.stop)
-                    loop.add_signal_handler(signal.SIGHUP, supervisor.roll)
+                    if sys.platform != "win32":
+                        loop.add_signal_handler(signal.SIGHUP, supervisor.roll)
                 with HttpServer(loop, health_handler(supervisor)) as health:
                     for sock in self._health:
                         health.adopt(sock)
@@ -331,10 +333,11 @@ class MultiThreadHttpServer:
         return [fd for fd in [*(sock.fileno() for sock in everything), *channels] if fd >= 0 and fd not in kept]
 
 
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _processor_numbers() -> list[int]:
+    if sys.platform == "linux":
+        return sorted(os.sched_getaffinity(0))  # those that we may use, in a container for instance
+    else:
+        return list(range(os.cpu_count() or 1))
 
 
 def _mode(asked: Mode) -> Literal["threads", "processes"]:

@@ -14,9 +14,21 @@ from typing import Final, Protocol, final
 
 from nimloop_mt._settings import Settings
 from nimloop_mt._worker import run_worker
-from nimloop_mt.errors import WorkerStartError
+from nimloop_mt.errors import ModeError, WorkerStartError
 
 _BOOT: Final = "import sys; sys.path[:] = {path!r}; from nimloop_mt._child import main; main()"
+
+if sys.platform != "win32":
+    _fork: Final = os.fork
+    _NO_HANG: Final = os.WNOHANG
+    _KILL: Final = signal.SIGKILL
+else:
+
+    def _fork() -> int:
+        raise ModeError("Windows cannot copy a process")
+
+    _NO_HANG: Final = 0
+    _KILL: Final = signal.SIGTERM
 
 
 class Host(Protocol):
@@ -76,11 +88,10 @@ class Forked:
         cpu: int | None,
         foreign: Sequence[int],
     ) -> None:
-        assert sys.platform != "win32", "the server has refused"
         sys.stdout.flush()
         sys.stderr.flush()
         self._code: int | None = None
-        self.pid = os.fork()
+        self.pid = _fork()
         if self.pid == 0:
             code = 1
             try:
@@ -94,18 +105,16 @@ class Forked:
                 os._exit(code)  # whatever was under way in the parent is not ours to finish
 
     def ended(self) -> str | None:
-        assert sys.platform != "win32", "the server has refused"
         if self._code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status = os.waitpid(self.pid, _NO_HANG)
             if pid == 0:
                 return None
             self._code = os.waitstatus_to_exitcode(status)
         return describe_exit(self._code)
 
     def kill(self) -> bool:
-        assert sys.platform != "win32", "the server has refused"
         if self.ended() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, _KILL)
         return True
 
 

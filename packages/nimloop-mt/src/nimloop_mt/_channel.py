@@ -83,11 +83,12 @@ class Channel:
 
     def _read(self) -> bool:
         """Read and deliver; False when there is nothing more for now."""
+        fds: list[int] = []
         try:
             if sys.platform != "win32":
                 data, fds, _, _ = socket.recv_fds(self._sock, _MOST, _MOST_FDS)
             else:
-                data, fds = self._sock.recv(_MOST), []
+                data = self._sock.recv(_MOST)
         except BlockingIOError:
             return False
         except OSError:

@@ -117,3 +117,12 @@ def test_sdist_can_be_built_from(built: Built) -> None:
     packed = {name.rpartition("/")[2] for name in built.sdist}
     assert packed >= C_SOURCES
     assert not packed & LIBRARIES
+
+
+def test_build_hooks_are_one_file() -> None:
+    """An sdist has to hold its own hook, so there are copies: they differ in the names at their beginning only."""
+    hooks = [hook.read_text("utf-8") for package in PACKAGES for hook in package.glob("hatch_build.py")]
+    assert len(hooks) > 1
+    parts = [(hook.partition("\nPACKAGE = ")[0], hook.partition("\n_MODES = ")[2]) for hook in hooks]
+    assert len(set(parts)) == 1
+    assert all(all(part) for part in parts)

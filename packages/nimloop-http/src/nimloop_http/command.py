@@ -10,6 +10,7 @@ from nimloop_http._application import ApplicationError as ApplicationError
 from nimloop_http._application import as_handler as as_handler
 from nimloop_http._application import load_application as load_application
 from nimloop_http._arguments import add_server_options as add_server_options
+from nimloop_http._running import run_until_signalled as run_until_signalled
 from nimloop_net import Address, AddressError, inherited_sockets
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "link",
     "load_application",
     "opened_sockets",
+    "run_until_signalled",
     "tls_context",
 ]
 

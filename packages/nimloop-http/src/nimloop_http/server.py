@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from nimloop_core import Loop
 from nimloop_http._encode import DateLine
 from nimloop_http._framing import STANDARD_METHODS
 from nimloop_http._preface import Preface
+from nimloop_http._running import run_until_signalled
 from nimloop_http._session import HttpSession
 from nimloop_http._source import Source
 from nimloop_http._workers import WorkerPool
@@ -292,26 +292,5 @@ def serve(
                 server.listen_unix(uds)
             else:
                 server.listen(host, port)
-            aborted = 0
-
-            def done(count: int) -> None:
-                nonlocal aborted
-                aborted = count
-                loop.stop()
-
-            stopping = False
-
-            def stop() -> None:
-                nonlocal stopping
-                if stopping:
-                    server.close()
-                else:
-                    stopping = True
-                    server.shutdown(on_done=done)
-
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stop)
-            if on_listening is not None:
-                on_listening(server)
-            loop.run()
-            return aborted
+            announce = None if on_listening is None else lambda: on_listening(server)
+            return run_until_signalled(loop, server, on_running=announce)

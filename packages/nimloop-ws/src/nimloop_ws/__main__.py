@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import ssl
 import sys
 
 from nimloop_core import Loop
+from nimloop_http.command import run_until_signalled
 from nimloop_ws import Deflate, WebSocket, WsLimits, WsServer
 from nimloop_ws._console import Console
 from nimloop_ws.errors import InvalidUrlError
@@ -85,23 +85,6 @@ def serve(
     tls: ssl.SSLContext | None,
 ) -> int:
     """Send every message back, until SIGINT or SIGTERM; a second one ends at once."""
-    cut = 0
-
-    def done(aborted: int) -> None:
-        nonlocal cut
-        cut = aborted
-        loop.stop()
-
-    stopping = False
-
-    def stop() -> None:
-        nonlocal stopping
-        if stopping:
-            server.close()
-        else:
-            stopping = True
-            server.shutdown(grace, done)
-
     with (
         Loop() as loop,
         WsServer(
@@ -113,12 +96,12 @@ def serve(
         except OSError as error:
             print(f"cannot listen: {error}", file=sys.stderr)
             return 1
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
-        for name, at in addresses:
-            print(f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{at}/", flush=True)
-        loop.run()
-    return 1 if cut else 0
+
+        def announce() -> None:
+            for name, at in addresses:
+                print(f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{at}/", flush=True)
+
+        return 1 if run_until_signalled(loop, server, grace, announce) else 0
 
 
 def echo(ws: WebSocket, message: str | bytes) -> None:

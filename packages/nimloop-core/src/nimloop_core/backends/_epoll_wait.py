@@ -8,7 +8,7 @@ from typing import Final
 from nimloop_core.backends import _epoll_py
 
 wait = _epoll_py.wait
-compiled = False
+_compiled = False
 
 if os.environ.get("NIMLOOP_EXTENSION") != "off":
     try:
@@ -17,7 +17,7 @@ if os.environ.get("NIMLOOP_EXTENSION") != "off":
         pass  # not built
     else:
         wait = _epoll_c.wait
-        compiled = True
+        _compiled = True
 
-IMPLEMENTATION: Final = "C" if compiled else "Python"
+IMPLEMENTATION: Final = "C" if _compiled else "Python"
 """Which one it is."""

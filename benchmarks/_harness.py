@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn, Protocol
 
+from _builds import PURE, interpreter
 from _process import START_SECONDS, Process, ServerFailed, Skipped, cpu_of
 from _report import FLOOR, Report, Result, Visit
 
@@ -79,7 +80,12 @@ class Contender:
 
 def python_peer(program: str, *arguments: str) -> Callable[[Path], list[str]]:
     """The command of a program in `peers/`, under the interpreter that runs the benchmark."""
-    return lambda _: [sys.executable, str(HERE / "peers" / program), *arguments]
+    return lambda _: [*interpreter(), str(HERE / "peers" / program), *arguments]
+
+
+def pure_peer(program: str, *arguments: str) -> Callable[[Path], list[str]]:
+    """The same with nothing of nimloop compiled."""
+    return lambda _: [*interpreter(PURE), str(HERE / "peers" / program), *arguments]
 
 
 def cannot(why: str) -> Callable[[Path], list[str]]:

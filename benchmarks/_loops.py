@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from _builds import COMPILED, PURE, interpreter
 from _harness import HERE, common_arguments, end_on_signal, names, progress, refuse
 from _process import Process, ServerFailed, Skipped
 from _report import Comparison, Measure
@@ -104,7 +105,9 @@ def run(plan: Plan, given: argparse.Namespace) -> int:
 
 def _visit(plan: Plan, case: Case, name: str, report: Comparison, *, quick: bool) -> dict[str, float]:
     """One fresh process, from start to end; raises Skipped or ServerFailed."""
-    command = [sys.executable, str(HERE / "peers" / plan.program), "--loop", name, *case.arguments]
+    loop, pure, _ = name.partition(f"-{PURE}")
+    python = interpreter(PURE if pure else COMPILED)
+    command = [*python, str(HERE / "peers" / plan.program), "--loop", loop, *case.arguments]
     process = Process([*command, "--quick"] if quick else command, report.core)
     try:
         text = process.wait_result(VISIT_SECONDS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from _harness import Contender, Load, LoadFailed, WrongAnswer, c_program, python_peer
+from _harness import Contender, Load, LoadFailed, WrongAnswer, c_program, pure_peer, python_peer
 
 _HOST: Final = "127.0.0.1"
 _TIMEOUT: Final = 10.0
@@ -29,7 +29,7 @@ def contenders(*arguments: str) -> list[Contender]:
     return [
         Contender("floor", lambda directory: [*floor(directory), *arguments]),
         Contender("nimloop", python_peer("net_nimloop.py", *arguments)),
-        Contender("nimloop-python", python_peer("net_nimloop.py", "--pure", *arguments)),
+        Contender("nimloop-python", pure_peer("net_nimloop.py", *arguments)),
         Contender("asyncio", python_peer("net_asyncio.py", "--loop", "asyncio", *arguments)),
         Contender("uvloop", python_peer("net_asyncio.py", "--loop", "uvloop", *arguments)),
     ]

@@ -114,6 +114,25 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def _row(name: str, case: str, build: list[str], measure: str, total: Spread | None) -> dict[str, object]:
+    """A line for the table of everything that was measured; `scripts/bench_all.py` tells what it means."""
+    runs_on = next((line.partition(": ")[2] for line in build if line.startswith("runs on: ")), "")
+    return {
+        "case": case,
+        "server": name,
+        "build": runs_on,
+        "measure": measure,
+        "user_us": None,
+        "system_us": None,
+        "total_us": None if total is None else total.median,
+    }
+
+
+def _ratio_columns(floor: str, ratio: Spread | None) -> dict[str, object]:
+    low, median, high = (None, None, None) if ratio is None else (ratio.least, ratio.median, ratio.greatest)
+    return {"ratio_to_floor": median, "low": low, "high": high, "floor": floor}
+
+
 @dataclass(slots=True)
 class Report:
     """One run of one benchmark; the harness fills it in."""
@@ -192,10 +211,20 @@ class Report:
             "client_core": self.cores[1],
             "builds": self.builds,
             "servers": servers,
+            "rows": self._rows(),
             "skipped": self.skipped,
             "failed": self.failed,
         }
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    def _rows(self) -> list[dict[str, object]]:
+        rows = []
+        for name, result in self.results.items():
+            row = _row(name, "", self.builds[name], "CPU µs", result.spread(Visit.total_us))
+            row["user_us"] = result.spread(Visit.user_us).median
+            row["system_us"] = result.spread(Visit.system_us).median
+            rows.append(row | _ratio_columns(self.floor, self._against_floor(result)))
+        return rows
 
 
 _Visits = list[dict[str, float]]
@@ -290,7 +319,18 @@ class Comparison:
             "measures": {measure.key: measure.title for measure in self.measures},
             "builds": self.builds,
             "cases": cases,
+            "rows": self._rows(),
             "skipped": self.skipped,
             "failed": self.failed,
         }
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    def _rows(self) -> list[dict[str, object]]:
+        rows = []
+        for case, contenders in self.results.items():
+            reference = contenders.get(self.reference, [])
+            for name, visits in contenders.items():
+                for measure in self.measures:
+                    row = _row(name, case, self.builds[name], measure.title, measure.figures(visits))
+                    rows.append(row | _ratio_columns(self.reference, measure.ratios(visits, reference)))
+        return rows

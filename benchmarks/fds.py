@@ -27,7 +27,7 @@ def plan(quick: bool) -> Plan:  # noqa: FBT001 - the only parameter, and _loops 
         benchmark="fds",
         about=f"CPU time per event, level-triggered; {', '.join(map(str, ACTIVE))} ready per iteration",
         program="loop_fds.py",
-        contenders=("nimloop", "nimloop-poll", "asyncio", "uvloop"),
+        contenders=("nimloop", "nimloop-python", "nimloop-poll", "asyncio", "uvloop"),
         cases=cases,
         measures=MEASURES,
         growth=[(cases[-1].title, cases[0].title)] if len(cases) > 1 else [],

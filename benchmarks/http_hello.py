@@ -4,12 +4,13 @@ import sys
 from dataclasses import replace
 from typing import Final
 
-from _harness import Contender, Options, arguments, c_program, cannot, positive, python_peer, run
+from _harness import Contender, Options, arguments, c_program, cannot, positive, pure_peer, python_peer, run
 from _wrk import HttpWorkload
 
 CONTENDERS: Final = (
     Contender("floor", c_program("floor/floor.c"), routes=False),
     Contender("nimloop", python_peer("hello_nimloop.py")),
+    Contender("nimloop-python", pure_peer("hello_nimloop.py")),
     Contender("uvloop-httptools", python_peer("hello_uvloop.py"), routes=False),
     Contender("bjoern", python_peer("hello_bjoern.py")),
     Contender("fastwsgi", python_peer("hello_fastwsgi.py")),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from _builds import COMPILED, PURE, interpreter
 from _harness import HERE, Contender, Options, arguments, positive, run
 from _wrk import HttpWorkload
 
@@ -19,7 +20,7 @@ def content(size: int) -> bytes:
     return (PATTERN * (size // len(PATTERN) + 1))[:size]
 
 
-def peer(program: str, size: int) -> Callable[[Path], list[str]]:
+def peer(program: str, size: int, build: str = COMPILED) -> Callable[[Path], list[str]]:
     """The command of a program in `peers/` that is told which folder to serve."""
 
     def command(directory: Path) -> list[str]:
@@ -31,7 +32,7 @@ def peer(program: str, size: int) -> Callable[[Path], list[str]]:
         if not file.exists():
             file.write_bytes(content(size))
             os.utime(file, (1_700_000_000, 1_700_000_000))
-        return [sys.executable, str(HERE / "peers" / program), "--root", str(folder)]
+        return [*interpreter(build), str(HERE / "peers" / program), "--root", str(folder)]
 
     return command
 
@@ -45,6 +46,7 @@ def main() -> int:
     contenders = [
         Contender("nginx", peer("static_nginx.py", given.size)),
         Contender("nimloop", peer("static_nimloop.py", given.size)),
+        Contender("nimloop-python", peer("static_nimloop.py", given.size, PURE)),
         Contender("aiohttp", peer("static_aiohttp.py", given.size)),
         Contender("tornado", peer("static_tornado.py", given.size)),
     ]

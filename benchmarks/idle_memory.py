@@ -26,7 +26,7 @@ def plan(quick: bool) -> Plan:  # noqa: FBT001 - the only parameter, and _loops 
         benchmark="idle_memory",
         about="TCP connections that were accepted and say nothing",
         program="loop_idle.py",
-        contenders=("nimloop", "asyncio", "uvloop"),
+        contenders=("nimloop", "nimloop-python", "asyncio", "uvloop"),
         cases=[Case(f"{size} connections", ("--connections", str(size)))],
         measures=MEASURES,
     )

@@ -24,7 +24,7 @@ def plan(quick: bool) -> Plan:  # noqa: FBT001 - the only parameter, and _loops 
         benchmark="timers",
         about="CPU time per operation while others are pending",
         program="loop_timers.py",
-        contenders=("nimloop", "asyncio", "uvloop", "sched"),
+        contenders=("nimloop", "nimloop-python", "asyncio", "uvloop", "sched"),
         cases=cases,
         measures=MEASURES,
         growth=[(cases[1].title, cases[0].title)],

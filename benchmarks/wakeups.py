@@ -31,7 +31,7 @@ def plan(_quick: bool) -> Plan:  # noqa: FBT001 - the only parameter, and _loops
         benchmark="wakeups",
         about="call_soon_threadsafe, callers and loop on one core",
         program="loop_wakeups.py",
-        contenders=("nimloop", "asyncio", "uvloop", "queue"),
+        contenders=("nimloop", "nimloop-python", "asyncio", "uvloop", "queue"),
         cases=cases,
         measures=MEASURES,
     )

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.machinery
 import json
+import os
 import socket
 import sys
 from collections.abc import Mapping
@@ -57,8 +58,12 @@ def compiled() -> list[str]:
 
 
 def say_compiled() -> None:
-    """Print which nimloop modules are compiled."""
-    print(f"build compiled modules: {', '.join(compiled()) or 'none'}", flush=True)
+    """Print what nimloop runs on, and which of its modules are compiled."""
+    modules = compiled()
+    if modules and os.environ.get("NIMLOOP_EXTENSION") == "off":
+        skip("the installed nimloop is compiled by mypyc; scripts/bench_all.py makes a build that is not")
+    print(f"build runs on: {need('nimloop_core.build').IMPLEMENTATION}")
+    print(f"build compiled modules: {', '.join(modules) or 'none'}", flush=True)
 
 
 def say_result(figures: Mapping[str, float]) -> None:

@@ -1,13 +1,8 @@
 """nimloop's server of the network benchmarks: echoes TCP or UDP, or sends a file for every byte."""
 
-import os
-import sys
 from pathlib import Path
 
 from _peer import HOST, parser, say_build, say_compiled, say_port, skip
-
-if "--pure" in sys.argv:
-    os.environ["NIMLOOP_EXTENSION"] = "off"  # before anything is imported that would look
 
 try:
     import nimloop_core
@@ -34,7 +29,6 @@ def main() -> None:
     arguments = parser()
     arguments.add_argument("--udp", action="store_true")
     arguments.add_argument("--file", type=Path)
-    arguments.add_argument("--pure", action="store_true", help="without the functions in C")
     given = arguments.parse_args()
     loop = Loop()
     server = TcpServer(loop, on_data=on_data, on_drain=Connection.resume_reading)

@@ -268,6 +268,30 @@ def test_shutdown_from_a_handler_lets_it_answer(site: Site) -> None:
         assert (done, seen) == ([0], ["/1"])
 
 
+def test_retire_answers_what_is_on_its_way(site: Site) -> None:
+    """On idle connections and on those that nobody has accepted yet; each ends with it, and nobody else gets in."""
+    server = site.start(echo)
+    (address,) = server.addresses
+    idle = site.dial()
+    idle.send(request("GET", "/1"))
+    assert idle.answer().get("connection") is None
+    waiting = [site.dial() for _ in range(100)]  # the loop does not run meanwhile: all of them are in the backlog
+    server.retire()
+    assert server.stopping
+    assert server.addresses == []
+    assert refused(address)
+    site.settle()
+    assert server.stats.connections == 101
+    for number, client in enumerate([idle, *waiting]):
+        client.send(request("GET", f"/{number}"))
+        (answer,) = parse(client.read_all(), ["GET"], ended=True)
+        assert (answer.body, answer.get("connection")) == (f"/{number}".encode(), "close")
+    done: list[int] = []
+    server.shutdown(5.0, done.append)
+    site.until(lambda: done)
+    assert done == [0]
+
+
 def test_shutdown_without_connections_is_done_at_once(site: Site) -> None:
     """And may be repeated."""
     done: list[int] = []

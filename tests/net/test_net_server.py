@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn, Protocol, final
 
@@ -577,6 +578,24 @@ def test_inject(server: TcpServer, tcp_pair: Pair, until: Until) -> None:
     with socket.socket() as unconnected, pytest.raises(AddressError):
         server.inject(unconnected)
     assert server.connections == [conn]
+
+
+@pytest.mark.parametrize("room", [None, 70])
+def test_what_waits_in_the_backlog_is_accepted_before_the_end(loop: Loop, until: Until, room: int | None) -> None:
+    """All of it, as far as there is room; the rest is reset with the listening socket, as ever."""
+    with TcpServer(loop, on_data=Connection.send, max_connections=room) as server, ExitStack() as stack:
+        ((host, port),) = server.listen("127.0.0.1", 0)
+        clients = [stack.enter_context(socket.create_connection((host, port))) for _ in range(100)]
+        server.accept_waiting()
+        server.stop_listening()
+        assert len(server.connections) == (room or 100)
+        for client in clients[:room]:
+            client.send(b"echo")
+            until(lambda client=client: readable(client))  # type: ignore[misc]
+            assert client.recv(10) == b"echo"
+        for client in clients[room or 100 :]:
+            with pytest.raises(ConnectionResetError):
+                client.recv(10)
 
 
 def test_descriptors(server: TcpServer, unix_pair: Pair, until: Until, dial: Dial, read_all: ReadAll) -> None:

@@ -152,9 +152,11 @@ class HttpServer:
     def retire(self) -> None:
         """Stop listening, and let each connection end with its next answer, which says ``Connection: close``.
 
-        Idle connections stay open, unlike with `shutdown`: a request that is on its way to one is answered, not lost.
+        Idle connections stay open, unlike with `shutdown`, and those that wait in the backlog are accepted: a request
+        that is on its way on one is answered, not lost.
         """
         self.stopping = self.looks_first = True
+        self._tcp.accept_waiting()
         self._tcp.stop_listening()
 
     def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("nimloop.net")
 
 _ACCEPT_QUOTA: Final = 64  # per event, so that a burst of connections does not keep the others waiting
+_LONGEST_BACKLOG: Final = 4096  # listen(2): what net.core.somaxconn allows unless somebody has raised it
 BACK_OFF: Final = 0.1  # seconds without accepting after the process ran out of descriptors or memory
 # That one connection failed before it was accepted. accept(2): try the next one; EPERM is a firewall's.
 _ONE_FAILED: Final = frozenset(
@@ -86,9 +87,16 @@ class Listener:
         self._complained = False  # once until it works again
         self._watcher: Watcher = server.loop.register(sock, 0 if server._full else READ, self._on_readable)
 
+    def accept_waiting(self) -> None:
+        """Accept what is in the backlog, as far as the server has room."""
+        self._accept(_LONGEST_BACKLOG)
+
     def _on_readable(self, _events: int) -> None:
+        self._accept(_ACCEPT_QUOTA)
+
+    def _accept(self, quota: int) -> None:
         server = self._server
-        for _ in range(_ACCEPT_QUOTA):
+        for _ in range(quota):
             if server._full and not server.refuse:
                 server._rest()
                 return

@@ -158,6 +158,11 @@ class TcpServer:
         if self.refuse:
             self._reserve.take()
 
+    def accept_waiting(self) -> None:
+        """Accept what waits in the backlog, as far as there is room; `stop_listening` would reset it."""
+        for listener in self._listeners.copy():
+            listener.accept_waiting()
+
     def stop_listening(self) -> None:
         """Close the listening sockets; connections stay."""
         for listener in self._listeners:

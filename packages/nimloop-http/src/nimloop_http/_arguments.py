@@ -15,6 +15,13 @@ def parser() -> argparse.ArgumentParser:
         description="Serve a folder, a handler or a WSGI application over HTTP. "
         "Ctrl+C finishes what is under way and stops; a second one stops at once.",
     )
+    add_application_options(made)
+    add_server_options(made)
+    return made
+
+
+def add_application_options(made: argparse.ArgumentParser) -> None:
+    """Add what every command line that serves HTTP understands: what is served."""
     made.add_argument(
         "what",
         metavar="DIR | module:attr",
@@ -22,7 +29,6 @@ def parser() -> argparse.ArgumentParser:
         default=".",
         help="the folder, or the handler or WSGI application, to serve (default: this folder)",
     )
-    add_server_options(made)
     made.add_argument("--reload", action="store_true", help="start again when a Python file below this folder changes")
     made.add_argument(
         "--listing",
@@ -32,11 +38,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--dotfiles", action="store_true", help="serve files whose name begins with a dot, too")
     made.add_argument("--announce", action=argparse.BooleanOptionalAction, default=True, help=argparse.SUPPRESS)
-    return made
 
 
 def add_server_options(made: argparse.ArgumentParser) -> None:
-    """Add what every command line that serves HTTP understands: where, with which certificate, and what it logs."""
+    """Add the rest: where, with which certificate, and what it logs."""
     made.add_argument("--host", default="127.0.0.1", help="address or name to listen on (default: %(default)s)")
     made.add_argument("--port", type=_port, default=8000, help="port, 0 for a free one (default: %(default)s)")
     made.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")

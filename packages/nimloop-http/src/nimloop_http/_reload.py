@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, final
 
-from nimloop_core import FileEvent, FileWatcher, Loop, Timer
+from nimloop_core import Loop
+from nimloop_http._sources import SourceWatcher
 
-_SETTLE: Final = 0.1  # seconds: an editor that saves everything is done by then
 _BACKLOG: Final = 2048  # as the server itself has it
 PARENT_PIPE: Final = "NIMLOOP_PARENT_PIPE"
 """The variable that tells a child the descriptor whose end means that its parent is gone."""
@@ -27,7 +27,7 @@ PARENT_PIPE: Final = "NIMLOOP_PARENT_PIPE"
 class Reloader:
     """Keeps one child running, and replaces it when something has changed."""
 
-    __slots__ = ("_child", "_command", "_fds", "_loop", "_pending", "_pipe", "_say", "_stopping", "_timer")
+    __slots__ = ("_child", "_command", "_fds", "_loop", "_pending", "_pipe", "_say", "_stopping")
 
     def __init__(
         self, loop: Loop, command: Sequence[str], sockets: Sequence[socket.socket], say: Callable[[str], object]
@@ -38,7 +38,6 @@ class Reloader:
         self._pipe: Final = os.pipe()  # its writing end is ours alone, so it ends with us, however that happens
         self._say: Final = say
         self._child: subprocess.Popen[bytes] | None = None
-        self._timer: Timer | None = None
         self._pending = False  # a change that the child there is does not know of
         self._stopping = 0
 
@@ -53,18 +52,11 @@ class Reloader:
             process_group=0,  # Ctrl+C is for the parent, which passes it on once
         )
 
-    def on_change(self, event: FileEvent) -> None:
-        """Something has happened to a file: if it is source, have it read."""
-        if event.kind == "overflow" or str(event.path).endswith(".py"):
-            self._pending = True
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(_SETTLE, self._replace)
-
-    def _replace(self) -> None:
-        self._timer = None
+    def on_change(self) -> None:
+        """The source has changed: have it read."""
         if self._stopping:
             return
+        self._pending = True
         if self._child is None:
             self.start()
         else:
@@ -112,10 +104,7 @@ def run_reloading(
                 loop.add_signal_handler(signal.SIGCHLD, reloader.on_child)
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, reloader.stop)
-            try:
-                watcher = FileWatcher(loop, folder, reloader.on_change, recursive=True)
-            except OSError:  # the system's limit of watches
-                watcher = FileWatcher(loop, folder, reloader.on_change, recursive=True, mechanism="polling")
+            watcher = SourceWatcher(loop, reloader.on_change, folder)
             reloader.start()
             loop.run()
             watcher.close()

@@ -9,12 +9,16 @@ from argparse import Namespace
 from nimloop_http._application import ApplicationError as ApplicationError
 from nimloop_http._application import as_handler as as_handler
 from nimloop_http._application import load_application as load_application
+from nimloop_http._arguments import add_application_options as add_application_options
 from nimloop_http._arguments import add_server_options as add_server_options
 from nimloop_http._running import run_until_signalled as run_until_signalled
+from nimloop_http._sources import SourceWatcher as SourceWatcher
 from nimloop_net import Address, AddressError, inherited_sockets
 
 __all__ = [
     "ApplicationError",
+    "SourceWatcher",
+    "add_application_options",
     "add_server_options",
     "as_handler",
     "link",

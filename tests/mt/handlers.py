@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import subprocess
+import sys
 import threading
 import time
+from types import ModuleType
 
 from nimloop_http import HttpRequest, HttpResponse, HttpServer, OnRequest
 
 NOTHING = "not to be called"
+released = threading.Event()
+
+
+def nimloop_ws() -> ModuleType:
+    """The package of WebSockets, which may be missing."""
+    return importlib.import_module("nimloop_ws")
 
 
 def answer(req: HttpRequest, res: HttpResponse) -> None:
-    """Say who answers; ``/hang`` never does."""
+    """Say who answers; ``/hang`` and ``/wait`` take a minute, or until somebody says so."""
     match req.path:
         case "/hang":
             time.sleep(60)
+        case "/wait":
+            released.wait()
+            res.send("late")
         case "/exit":
             os._exit(3)
+        case "/cpus":
+            res.send_json(sorted(os.sched_getaffinity(0)))
+        case "/orphan":
+            subprocess.run([sys.executable, "-c", "import os; os.fork() or os.execlp('true', 'true')"], check=True)
+            res.send("done")
+        case "/ws":
+            nimloop_ws().upgrade(req, res, on_message=lambda ws, text: ws.send(text))
         case _:
             res.header("Worker", f"{os.getpid()}.{threading.get_native_id()}").send(f"answer to {req.path}")
 

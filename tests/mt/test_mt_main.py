@@ -2,46 +2,150 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
-import subprocess
+import socket
 import sys
+import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
+from tests.mt.running import Program
+from tests.mt.serving import PATIENCE, until
 
-PATIENCE = 40.0
+from nimloop_http._arguments import parser as parser_of_http
+from nimloop_mt.__main__ import _parser
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
+# sd_listen_fds(3): the descriptors begin at 3, the variables name the process that they are for.
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+SOURCE = """
+def handler(req, res):
+    res.send("first")
+"""
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    """Run the command line."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "nimloop_mt", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+
+def get(port: int, path: str = "/") -> bytes:
+    """Ask for a page."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+        body: bytes = answer.read()
+        return body
 
 
+def test_it_has_every_option_of_http() -> None:
+    """With the same values, default and help."""
+
+    def options(parser: argparse.ArgumentParser) -> dict[str, tuple[object, ...]]:
+        return {
+            "/".join(each.option_strings) or each.dest: (each.dest, each.default, each.choices, each.nargs, each.help)
+            for each in parser._actions
+        }
+
+    theirs, ours = options(parser_of_http()), options(_parser())
+    assert theirs.items() <= ours.items()
+    assert ours.keys() - theirs.keys() == {
+        "--workers",
+        "--mode",
+        "--fork",
+        "--max-requests",
+        "--max-memory",
+        "--watchdog",
+        "--pin-cpus",
+        "--health-port",
+    }
+
+
+@pytest.mark.parametrize("mode", [("threads",), ("processes",), ("processes", "--fork")], ids=" ".join)
 @pytest.mark.parametrize(
     ("what", "text"), [("tests.mt.handlers:answer", b"answer to /"), ("tests.mt.handlers:application", b"from WSGI")]
 )
-def test_serves_rolls_and_stops(what: str, text: bytes) -> None:
+def test_serves_rolls_and_stops(what: str, text: bytes, mode: tuple[str, ...]) -> None:
     """A handler or a WSGI application; SIGHUP keeps it serving, SIGTERM ends it with status 0."""
-    with start(what, "--port", "0", "--workers", "2", "--no-access-log", "--grace", "2") as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert "with 2 " in line
-            address = next(word for word in line.split() if word.startswith("http://"))
-            for number in (None, signal.SIGHUP):
-                if number is not None:
-                    process.send_signal(number)
-                with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
-                    assert answer.read() == text
-            process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-    assert (process.returncode, errors) == (0, "")
+    quiet = ("--no-access-log", "--log-level", "error")
+    with Program(what, "--workers", "2", "--grace", "2", *quiet, "--mode", *mode) as program:
+        assert f"with 2 {mode[0]}" in program.line
+        for number in (None, signal.SIGHUP):
+            if number is not None:
+                program.send(number)
+            assert get(program.port) == text
+        program.send(signal.SIGTERM)
+        assert program.finish() == (0, "", "")
+
+
+@pytest.mark.parametrize("systemd", [False, True])
+def test_a_socket_that_was_inherited(*, systemd: bool) -> None:
+    """By its number, or as systemd passes it; all workers accept from it, and it outlives them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        wrap = (sys.executable, "-c", AS_SYSTEMD, str(fd)) if systemd else ()
+        arguments = ["tests.mt.handlers:answer", "--workers", "2", *([] if systemd else ["--fd", str(fd)])]
+        for _ in range(2):
+            with Program(*arguments, wrap=wrap, pass_fds=(fd,), port=False) as program:
+                assert program.port == listener.getsockname()[1]
+                assert get(program.port) == b"answer to /"
+                program.send(signal.SIGTERM)
+                assert program.finish()[0] == 0
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    """Its path goes with the server."""
+    path = tmp_path / "s"
+    with Program("tests.mt.handlers:answer", "--workers", "2", "--uds", str(path)) as program:
+        assert f"the Unix socket {path}" in program.line
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert b"answer to /" in b"".join(iter(lambda: client.recv(65536), b""))
+        program.send(signal.SIGINT)
+        assert program.finish()[0] == 0
+    assert not path.exists()
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    """With the options that are about it."""
+    (tmp_path / "page.txt").write_text("a page")
+    (tmp_path / ".hidden").write_text("hidden")
+    with Program(str(tmp_path), "--workers", "2", "--dotfiles", "--no-listing") as program:
+        assert get(program.port, "/page.txt") == b"a page"
+        assert get(program.port, "/.hidden") == b"hidden"
+        with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+            get(program.port)
+        caught.value.close()
+
+
+def test_reload(tmp_path: Path) -> None:
+    """A change is served; while the source is broken, those that had read it serve on."""
+    source = tmp_path / "served.py"
+    source.write_text(SOURCE)
+    with Program("served:handler", "--reload", "--workers", "2", cwd=tmp_path) as program:
+        port = program.port
+        assert get(port) == b"first"
+        source.write_text(SOURCE.replace("first", "second"))
+        until(lambda: all(get(port) == b"second" for _ in range(20)))  # both workers
+        source.write_text("def handler(:\n")
+        program.errors_until("SyntaxError")
+        assert get(port) == b"second"
+        source.write_text(SOURCE.replace("first", "third"))
+        until(lambda: get(port) == b"third")
+        program.send(signal.SIGTERM)
+        assert program.finish()[0] == 0
+
+
+def test_a_health_port() -> None:
+    """It answers beside what is served."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        health = free.getsockname()[1]
+    with Program("tests.mt.handlers:answer", "--workers", "1", "--health-port", str(health)) as program:
+        assert get(program.port) == b"answer to /"
+        assert get(health, "/ready") == b"ready\n"
 
 
 @pytest.mark.parametrize(
@@ -51,13 +155,16 @@ def test_serves_rolls_and_stops(what: str, text: bytes) -> None:
         (["tests.mt.handlers:missing"], "tests.mt.handlers has no missing"),
         (["tests.mt.handlers:answer", "--tls-cert", "/nowhere"], "cannot load the certificate"),
         (["tests.mt.handlers:answer", "--workers", "many"], "expected a whole number"),
+        (["/nowhere/at/all"], "cannot serve '/nowhere/at/all': No such file"),
+        (["tests", "--reload"], "a folder is always up to date"),
+        (["tests.mt.handlers:answer", "--reload", "--fork"], "begin anew"),
+        (["tests.mt.handlers:answer", "--reload", "--mode", "threads"], "begin anew"),
     ],
 )
 def test_a_wrong_call_has_status_2_and_one_reason(arguments: list[str], why: str) -> None:
     """The reason is on standard error, with no traceback."""
-    with start(*arguments, "--port", "0") as process:
-        output, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2
-    assert output == ""
+    with Program(*arguments, "--log-level", "error") as program:
+        status, output, errors = program.finish()
+    assert (status, output) == (2, "")
     assert why in errors
     assert "Traceback" not in errors

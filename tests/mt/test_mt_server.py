@@ -2,84 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from tests.mt import handlers
+from tests.mt.conftest import Provoked
+from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
 
 from nimloop_http import HttpRequest, HttpResponse, Limits
 from nimloop_mt import ModeError, MultiThreadHttpServer, WorkerStartError
 from nimloop_mt._interpreter import has_gil
-from nimloop_mt._member import Member
-
-PATIENCE = 40.0  # seconds before a test gives up; nothing ever waits for it
-Mode = Literal["threads", "processes"]
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="descriptors that are inherited"),
 ]
 both = pytest.mark.parametrize("mode", ["processes", "threads"])
-
-
-@pytest.fixture(autouse=True)
-def unexpected_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Let pass what these tests provoke: ends of workers, threads that take turns. Nobody else may complain."""
-    yield
-    complaints = [each for each in caplog.get_records("call") if each.levelno >= logging.WARNING]
-    assert {each.name for each in complaints} <= {"nimloop.mt"}
-
-
-def ask(port: int, path: str = "/") -> tuple[int, str, str]:
-    """Ask on a connection of its own: status, worker, text."""
-    client = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    try:
-        client.request("GET", path)
-        answer = client.getresponse()
-        return answer.status, answer.headers.get("Worker", ""), answer.read().decode()
-    finally:
-        client.close()
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait for another thread or process to have done something."""
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
-
-
-@contextmanager
-def serving(server: MultiThreadHttpServer) -> Iterator[int]:
-    """Serve on a free port, and end with nothing cut off."""
-    with server:
-        ((_, port),) = server.listen("127.0.0.1", 0)
-        server.start()
-        yield port
-        server.shutdown(0.2)
-        assert server.join(PATIENCE) is not None
-
-
-def seen(port: int, count: int) -> set[str]:
-    """Ask until as many workers have answered."""
-    found: set[str] = set()
-
-    def enough() -> bool:
-        found.add(ask(port)[1])
-        return len(found) >= count
-
-    until(enough)
-    return found
 
 
 @both
@@ -167,8 +111,9 @@ def test_m4_statistics_are_added_up(mode: Mode) -> None:
     assert server.stats.responses > asked
 
 
-def test_a_killed_worker_is_replaced() -> None:
+def test_a_killed_worker_is_replaced(provoked: Provoked) -> None:
     """The other one serves on meanwhile; the place is filled again."""
+    provoked("signal SIGKILL")
     server = MultiThreadHttpServer("tests.mt.handlers:answer", workers=2, mode="processes")
     with serving(server) as port:
         first = set(server.pids)
@@ -182,8 +127,9 @@ def test_a_killed_worker_is_replaced() -> None:
         assert report.restarts == 1
 
 
-def test_a_worker_that_hangs_is_killed_by_the_watchdog() -> None:
+def test_a_worker_that_hangs_is_killed_by_the_watchdog(provoked: Provoked) -> None:
     """Its own connection fails; others are answered meanwhile and after."""
+    provoked("has not answered for 1 s")
     server = MultiThreadHttpServer(handlers.answer, workers=2, mode="processes", watchdog=1.0)
     with serving(server) as port:
         before = set(server.pids)
@@ -249,7 +195,7 @@ def test_max_memory_recycles() -> None:
     """So does one that uses too much: this limit is below what any interpreter needs."""
     server = MultiThreadHttpServer(handlers.answer, workers=1, mode="processes", max_memory=1 << 20)
     with serving(server):
-        (first,) = server.pids
+        first = server.pids[0]
         until(lambda: first not in server.pids)
 
 
@@ -314,8 +260,9 @@ def test_factory_and_wsgi() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_fork() -> None:
+def test_fork(provoked: Provoked) -> None:
     """A copy of this process needs no name for its handler; a new one cannot be told of a function inside another."""
+    provoked("signal SIGKILL")
 
     def inner(req: HttpRequest, res: HttpResponse) -> None:
         handlers.answer(req, res)
@@ -339,19 +286,6 @@ def test_a_hundred_restarts_leave_nothing(descriptors: Callable[[], set[str]]) -
             roll(server)
         assert ask(port)[0] == 200
         until(lambda: len(members(server)) == 2 and len(descriptors()) <= open_before)
-
-
-def roll(server: MultiThreadHttpServer) -> None:
-    """Replace all workers, and wait until the old ones have gone."""
-    old = {member.started for member in members(server)}
-    server.roll()
-    until(lambda: server.ready and not old & {member.started for member in members(server)})
-
-
-def members(server: MultiThreadHttpServer) -> list[Member]:
-    """Return the workers there are."""
-    assert server._supervisor is not None
-    return server._supervisor.members.copy()
 
 
 def test_health() -> None:

@@ -1,16 +1,25 @@
-"""Serve a handler or a WSGI application on all cores from the command line."""
+"""Serve a folder, a handler or a WSGI application on all cores from the command line."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from nimloop_core import BackendUnavailableError
 from nimloop_http import Timeouts
-from nimloop_http.command import ApplicationError, add_server_options, link, opened_sockets, tls_context
+from nimloop_http.command import (
+    ApplicationError,
+    add_application_options,
+    add_server_options,
+    link,
+    opened_sockets,
+    tls_context,
+)
+from nimloop_mt._folder import Folder
 from nimloop_mt.errors import ModeError, WorkerStartError
 from nimloop_mt.server import MultiThreadHttpServer
 from nimloop_net import AddressError
@@ -35,10 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     secure = tls_context(options) is not None  # a certificate that cannot be read is told of here, once
+    folder = _folder(options)
+    if options.reload and folder is not None:
+        raise ApplicationError("--reload is for module:attr: a folder is always up to date")
     with MultiThreadHttpServer(
-        options.what,
+        options.what if folder is None else None,
+        factory=folder,
         workers=options.workers,
-        mode=options.mode,
+        mode="processes" if options.reload and options.mode == "auto" else options.mode,
         start_method="fork" if options.fork else "spawn",
         timeouts=Timeouts(grace=options.grace),
         tls=(options.tls_cert, options.tls_key) if secure else None,
@@ -47,6 +60,7 @@ def _serve(options: argparse.Namespace) -> int:
         max_memory=None if options.max_memory is None else options.max_memory << 20,
         watchdog=options.watchdog or None,
         pin_cpus=options.pin_cpus,
+        reload="." if options.reload else None,
         backend=options.backend,
         log_level=options.log_level,
     ) as server:
@@ -61,7 +75,7 @@ def _serve(options: argparse.Namespace) -> int:
             server.listen_health(options.host, options.health_port)
         where = link(server.addresses[0], secure=secure)
         text = f"Serving {options.what} at {where} with {server.workers} {server.mode} (stop with Ctrl+C)"
-        report = server.run(lambda: print(text, flush=True))
+        report = server.run(lambda: print(text, flush=True) if options.announce else None)
     if report.aborted or report.killed:
         logging.getLogger("nimloop.mt").warning(
             "cut off at the end: %d connections; killed: %d workers", report.aborted, report.killed
@@ -69,13 +83,25 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _folder(options: argparse.Namespace) -> Folder | None:
+    """Return the folder that is to be served; None when it is something else."""
+    if ":" in options.what and not os.path.isdir(options.what):
+        return None
+    folder = Folder(path=os.path.abspath(options.what), listing=options.listing, dotfiles=options.dotfiles)
+    try:
+        folder.open()
+    except OSError as error:
+        raise ApplicationError(f"cannot serve {options.what!r}: {error.strerror}") from None
+    return folder
+
+
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m nimloop_mt",
-        description="Serve a handler or a WSGI application on all cores. SIGTERM or Ctrl+C finishes what is under way "
-        "and stops, a second one stops at once; SIGHUP replaces the workers one by one.",
+        description="Serve a folder, a handler or a WSGI application on all cores. SIGTERM or Ctrl+C finishes what is "
+        "under way and stops, a second one stops at once; SIGHUP replaces the workers one by one.",
     )
-    made.add_argument("what", metavar="module:attr", nargs="?", default=":", help="the handler or WSGI application")
+    add_application_options(made)
     made.add_argument("--workers", type=_count, default=0, help="how many; 0, the default, for one per processor")
     made.add_argument(
         "--mode", choices=("auto", "threads", "processes"), default="auto", help="what they are (default: by the GIL)"

@@ -60,9 +60,9 @@ class Channel:
             return False
         return sent == len(line)
 
-    def take_socket(self) -> socket.socket:
-        """Return the next socket that was handed over."""
-        return socket.socket(fileno=self._fds.popleft())
+    def take_socket(self) -> socket.socket | None:
+        """Return the next socket that was handed over; None when it was lost, for want of a descriptor (unix(7))."""
+        return socket.socket(fileno=self._fds.popleft()) if self._fds else None
 
     def read_rest(self) -> None:
         """Deliver what was sent before the other end went."""
@@ -75,8 +75,8 @@ class Channel:
             self.closed = True
             self._watcher.unregister()
             self._sock.close()
-            while self._fds:
-                self.take_socket().close()
+            while (sock := self.take_socket()) is not None:
+                sock.close()
 
     def _on_readable(self, _events: int) -> None:
         self._read()

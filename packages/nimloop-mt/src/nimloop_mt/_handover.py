@@ -1,7 +1,7 @@
-"""Accepting in one place, where the kernel does not spread connections over sockets that share a port.
+"""Accepting in the supervisor, which hands each connection to the next worker in turn (SCM_RIGHTS, unix(7)).
 
-The supervisor accepts, and hands each connection to the next worker in turn (SCM_RIGHTS, unix(7)). While nobody is
-ready, connections wait in the queue.
+All of them, where the kernel does not spread connections over sockets that share a port; else those of a place whose
+worker is dead or hangs. While no worker answers, connections wait in the queue.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from functools import partial
 from typing import Final, final
 
 from nimloop_core import READ, Loop, Watcher
-from nimloop_mt._member import Member, State
+from nimloop_mt._member import Member
 
 _QUOTA: Final = 64  # per event
+_LAST_QUOTA: Final = 4096  # listen(2): what net.core.somaxconn allows unless somebody has raised it
 _BACK_OFF: Final = 0.1  # seconds without accepting after an error
 
 
@@ -25,29 +26,40 @@ class Handover:
     def __init__(self, loop: Loop, sockets: Sequence[socket.socket], members: Callable[[], Sequence[Member]]) -> None:
         self._loop: Final = loop
         self._members: Final = members
+        self._sockets: Final = list(sockets)
         self._turn = 0
         self._watchers: Final[list[Watcher]] = []
         for sock in sockets:
-            self._watchers.append(loop.register(sock, 0, partial(self._accept, sock)))
+            self._watchers.append(loop.register(sock, 0, partial(self._on_readable, sock)))
 
     def resume(self) -> None:
-        """Accept: somebody is ready."""
+        """Accept: somebody may be ready."""
         for watcher in self._watchers:
             watcher.modify(READ)
+
+    def finish(self) -> None:
+        """Hand over what waits, and accept no more. Harmless when repeated."""
+        for sock in self._sockets:
+            self._accept(sock, _LAST_QUOTA)
+        self.close()
 
     def close(self) -> None:
         """Accept no more. Harmless when repeated."""
         for watcher in self._watchers:
             watcher.unregister()
         self._watchers.clear()
+        self._sockets.clear()
 
     def _pause(self) -> None:
         for watcher in self._watchers:
             watcher.modify(0)
 
-    def _accept(self, listening: socket.socket, _events: int) -> None:
-        for _ in range(_QUOTA):
-            ready = [member for member in self._members() if member.state is State.READY]
+    def _on_readable(self, listening: socket.socket, _events: int) -> None:
+        self._accept(listening, _QUOTA)
+
+    def _accept(self, listening: socket.socket, quota: int) -> None:
+        for _ in range(quota):
+            ready = [member for member in self._members() if member.serves]
             if not ready:
                 self._pause()
                 return

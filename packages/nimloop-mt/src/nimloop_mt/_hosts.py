@@ -153,7 +153,7 @@ def describe_exit(code: int) -> str:
     try:
         return f"signal {signal.Signals(-code).name}"
     except ValueError:
-        return f"signal {-code}"
+        return f"signal {-code}"  # a real-time one
 
 
 def pack(settings: Settings) -> bytes:

@@ -28,6 +28,7 @@ from nimloop_mt._hosts import Host
 _POLL: Final = 0.02  # seconds between two looks, where the kernel does not tell of the end
 _LINGER: Final = 5.0  # seconds to end in, once the channel is closed
 _SLACK: Final = 2.0  # seconds beyond the grace that a worker has anyway to report and end
+_SLOW: Final = 1.0  # seconds without a report, after which somebody else had better take its connections
 
 
 class State(enum.Enum):
@@ -75,6 +76,16 @@ class Member:
     def pid(self) -> int:
         """Its process, 0 for a thread."""
         return 0 if self.host is None else self.host.pid
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it has not answered for a while."""
+        return self.asked is not None and self._loop.time() - self.asked >= _SLOW
+
+    @property
+    def serves(self) -> bool:
+        """Whether it would take a connection now."""
+        return self.state is State.READY and not self.hangs
 
     def attach(self, host: Host) -> None:
         """Watch over what it runs in."""

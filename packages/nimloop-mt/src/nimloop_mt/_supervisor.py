@@ -1,8 +1,9 @@
 """Keeps one worker in each place: starts, replaces, recycles and ends them.
 
 A place is a set of listening sockets with a queue each. A replacement is ready before the worker it replaces is told to
-drain, and a place whose worker has died is filled again after a pause that doubles with each early death. All of it
-runs on one loop, in one thread.
+drain. A place whose worker has died is filled again at once; when that one dies early, too, after a pause that doubles
+each time. As long as a place has no worker that answers, the others serve its queue. All of it runs on one loop, in
+one thread.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from nimloop_mt._member import Member, State, add_stats, read_stats
 _log: Final = logging.getLogger("nimloop.mt")
 
 _TICK: Final = 0.5  # seconds between two looks at all workers
-_EARLY: Final = 10.0  # seconds; who dies younger is not started again at once
+_EARLY: Final = 10.0  # seconds; who dies younger is not started again and again without a pause
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 30.0
 
 Launch = Callable[[Member, socket.socket], Host]
+Relieve = Callable[[int], Handover]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +56,14 @@ class Care:
 
 @final
 class _Place:
-    __slots__ = ("current", "deaths", "next", "not_before", "pausing")
+    __slots__ = ("current", "deaths", "next", "not_before", "pausing", "relief")
 
     def __init__(self) -> None:
         self.current: Member | None = None
         self.next: Member | None = None
         self.deaths = 0  # early ones, in a row
         self.pausing = False
+        self.relief: Handover | None = None  # hands its queue to the others
         self.not_before = 0.0  # when it may be recycled again, after a replacement that could not begin
 
 
@@ -76,6 +79,7 @@ class Supervisor:
         launch: Launch,
         care: Care,
         handover: Handover | None,
+        relieve: Relieve,
         on_started: Callable[[str | None], object],
         on_stopping: Callable[[], object],
         on_end: Callable[[Report], object],
@@ -84,6 +88,7 @@ class Supervisor:
         self._launch: Final = launch
         self._care: Final = care
         self._handover: Final = handover
+        self._relieve: Final = relieve
         self._on_started: Final = on_started
         self._on_stopping: Final = on_stopping
         self._on_end: Final = on_end
@@ -103,7 +108,9 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether each place has a worker that serves."""
-        return not self._stopping and all(_serves(place.current) for place in self._places)
+        return not self._stopping and all(
+            place.current is not None and place.current.state is State.READY for place in self._places
+        )
 
     @property
     def stats(self) -> ServerStats:
@@ -135,8 +142,8 @@ class Supervisor:
                 self._kill(member, "stopped at once")
             return
         self._stopping = True
-        if self._handover is not None:
-            self._handover.close()
+        for handover in self._handovers():
+            handover.finish()
         self._on_stopping()
         for member in list(self.members):
             if member.state is State.STARTING:
@@ -151,8 +158,9 @@ class Supervisor:
         """It accepts: who was there before may go."""
         place = self._places[member.place]
         old, place.current, place.next = place.current, member, None
-        if self._handover is not None:
-            self._handover.resume()
+        self._see_to(member.place)
+        for handover in self._handovers():
+            handover.resume()
         if old is not None:
             old.drain(self._care.grace)
         if not self._started and self.ready:
@@ -164,6 +172,7 @@ class Supervisor:
         """See whether it has done its share."""
         if member is not self._places[member.place].current:
             return
+        self._see_to(member.place)
         care = self._care
         if care.max_requests is not None and member.total().responses >= care.max_requests:
             self.recycle(member.place, f"it has answered {member.total().responses} requests")
@@ -193,6 +202,7 @@ class Supervisor:
             if how != "drained":
                 _log.error("worker %d (process %d) has ended: %s", member.place, member.pid, how)
                 self._restart(member)
+            self._see_to(member.place)
             self._roll_on(member.place)
 
     # Inside ---------------------------------------------------------------------------------------------------
@@ -214,7 +224,7 @@ class Supervisor:
         if place.current is not None or place.next is not None or place.pausing:
             return  # a replacement that could not begin: the one to be replaced serves on
         place.deaths = place.deaths + 1 if self._loop.time() - member.started < _EARLY else 0
-        pause = 0.0 if place.deaths == 0 else min(_FIRST_PAUSE * 2 ** min(place.deaths - 1, 16), _LONGEST_PAUSE)
+        pause = 0.0 if place.deaths <= 1 else min(_FIRST_PAUSE * 2 ** min(place.deaths - 2, 16), _LONGEST_PAUSE)
         place.pausing = True
 
         def again() -> None:
@@ -245,6 +255,24 @@ class Supervisor:
                 self._kill(member, f"has not answered for {watchdog:g} s")
             else:
                 member.ask()
+        for index in range(len(self._places)):
+            self._see_to(index)
+        for handover in self._handovers():
+            handover.resume()
+
+    def _see_to(self, index: int) -> None:
+        """Have the others serve the queue of a place as long as nobody there does."""
+        place = self._places[index]
+        served = self._handover is not None or (place.current is not None and place.current.serves)
+        if served and place.relief is not None:
+            place.relief.close()
+            place.relief = None
+        elif not served and place.relief is None and self._started and not self._stopping:
+            place.relief = self._relieve(index)
+
+    def _handovers(self) -> list[Handover]:
+        every = [self._handover, *(place.relief for place in self._places)]
+        return [each for each in every if each is not None]
 
     def _kill(self, member: Member, why: str) -> None:
         self._killed += 1
@@ -255,8 +283,6 @@ class Supervisor:
         if not self.members and not self._ended:
             self._ended = True
             self._tick.cancel()
+            for handover in self._handovers():
+                handover.close()
             self._on_end(Report(aborted=self._aborted, killed=self._killed, restarts=self._restarts))
-
-
-def _serves(member: Member | None) -> bool:
-    return member is not None and member.state is State.READY

@@ -70,9 +70,7 @@ class _Worker:
                 self.drain(grace)
             case {"do": "serve"}:
                 sock = self.channel.take_socket()
-                if self._server.stopping:
-                    sock.close()
-                else:
+                if sock is not None:
                     sock.setblocking(False)
                     self._server.inject(sock)
 

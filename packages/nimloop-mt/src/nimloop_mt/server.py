@@ -23,6 +23,7 @@ from nimloop_http import (
     Timeouts,
     TrustedProxies,
 )
+from nimloop_http.command import SourceWatcher
 from nimloop_mt._handover import Handover
 from nimloop_mt._health import health_handler
 from nimloop_mt._hosts import Forked, Host, Spawned, Threaded, pack
@@ -57,7 +58,8 @@ class MultiThreadHttpServer:
     twice a second. One that does not answer the supervisor for `watchdog` seconds is killed and replaced (None: never);
     a thread cannot be killed, it is given up. A new worker has `start_timeout` seconds to be ready. `pin_cpus`
     ties each worker to one processor. With `handover` the supervisor accepts, and hands connections to the workers in
-    turn; the default is to do so where the kernel does not spread them.
+    turn; the default is to do so where the kernel does not spread them. With `reload`, a folder, the workers are
+    replaced when a Python file in it changes, unless the new ones cannot begin.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class MultiThreadHttpServer:
         start_timeout: float = 60.0,
         pin_cpus: bool = False,
         handover: bool | None = None,
+        reload: str | None = None,
         backend: str | None = None,
         log_level: str | None = None,
     ) -> None:
@@ -98,6 +101,8 @@ class MultiThreadHttpServer:
             raise ModeError("max_memory is about a process, and threads share one")
         if pin_cpus and sys.platform != "linux":
             raise ModeError("pin_cpus needs sched_setaffinity, which this system does not have")
+        if reload is not None and (self.mode == "threads" or start_method == "fork"):
+            raise ModeError("reload needs processes that begin anew: threads and copies have read the source already")
         self.workers: Final = workers or len(_processor_numbers())
         """How many there are."""
         timeouts = Timeouts() if timeouts is None else timeouts
@@ -124,6 +129,7 @@ class MultiThreadHttpServer:
             max_memory=max_memory,
         )
         self._start_method: Final = start_method
+        self._reload: Final = reload
         self._packed: Final = pack(self._settings) if self.mode == "processes" and start_method == "spawn" else b""
         self._cpus: Final = _processor_numbers() if pin_cpus else []
         self._handover: Final = not BALANCES if handover is None else handover
@@ -289,6 +295,7 @@ class MultiThreadHttpServer:
                     launch=self._launch,
                     care=self._care,
                     handover=handover,
+                    relieve=lambda place: Handover(loop, sockets.of(place), lambda: supervisor.members),
                     on_started=started,
                     on_stopping=sockets.close,
                     on_end=ended,
@@ -299,13 +306,14 @@ class MultiThreadHttpServer:
                         loop.add_signal_handler(number, supervisor.stop)
                     if sys.platform != "win32":
                         loop.add_signal_handler(signal.SIGHUP, supervisor.roll)
+                source = None if self._reload is None else SourceWatcher(loop, supervisor.roll, self._reload)
                 with HttpServer(loop, health_handler(supervisor)) as health:
                     for sock in self._health:
                         health.adopt(sock)
                     supervisor.start()
                     loop.run()
-                if handover is not None:
-                    handover.close()
+                if source is not None:
+                    source.close()
         except BaseException as error:
             self._why = self._why or f"{type(error).__name__}: {error}"
             raise

@@ -1,0 +1,192 @@
+"""When the supervisor starts a worker again: on a clock that moves when told to, with workers that obey."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from typing import final
+
+import pytest
+from tests.mt.conftest import Provoked
+
+from nimloop_core import Loop
+from nimloop_core.testing import FakeClock
+from nimloop_mt._handover import Handover
+from nimloop_mt._member import Member
+from nimloop_mt._supervisor import Care, Report, Supervisor
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pairs of Unix sockets")
+
+
+@final
+class Puppet:
+    """A worker's process that exists on this side only."""
+
+    pid = 0
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.how: str | None = None
+
+    def say(self, what: str) -> None:
+        """Tell the supervisor something."""
+        self.channel.send(json.dumps({"is": what, "stats": {}, "memory": 0}).encode() + b"\n")
+
+    def die(self) -> None:
+        """Be gone."""
+        self.how = "signal SIGKILL"
+        self.channel.close()
+
+    def ended(self) -> str | None:
+        """Tell how."""
+        return self.how
+
+    def kill(self) -> bool:
+        """End at once, which a puppet can."""
+        self.die()
+        return True
+
+
+@final
+class Stage:
+    """A supervisor of puppets; `born` has the time of each."""
+
+    def __init__(self, places: int, *, watchdog: float | None = None) -> None:
+        self.clock = FakeClock()
+        self.loop = Loop(clock=self.clock)
+        self.puppets: list[Puppet] = []
+        self.born: list[float] = []
+        self.started: list[str | None] = []
+        self.reports: list[Report] = []
+        care = Care(grace=1.0, watchdog=watchdog, start_timeout=60.0, max_requests=None, max_memory=None)
+        self.supervisor = Supervisor(
+            self.loop,
+            places,
+            launch=self.launch,
+            care=care,
+            handover=None,
+            relieve=lambda _place: Handover(self.loop, [], list),
+            on_started=self.started.append,
+            on_stopping=lambda: None,
+            on_end=self.reports.append,
+        )
+        self.supervisor.start()
+
+    def launch(self, _member: Member, control: socket.socket) -> Puppet:
+        """Make a puppet."""
+        self.puppets.append(Puppet(control.dup()))
+        self.born.append(self.loop.time())
+        return self.puppets[-1]
+
+    def turn(self, seconds: float = 0.0) -> None:
+        """Let time pass, and everything happen that is due."""
+        self.clock.advance(seconds)
+        for _ in range(8):
+            self.loop.run_once(0)
+
+    def pause(self) -> float:
+        """Let the newest puppet die, and return how long it takes until the next one is born."""
+        count, died = len(self.puppets), self.loop.time()
+        self.puppets[-1].die()
+        while len(self.puppets) == count:
+            self.turn(0.01)
+        return self.born[-1] - died
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for puppet in self.puppets:
+            puppet.channel.close()
+        for member in self.supervisor.members.copy():
+            member.channel.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def one() -> Iterator[Stage]:
+    """A supervisor with one place, whose worker is ready."""
+    stage = Stage(1)
+    stage.puppets[0].say("ready")
+    stage.turn()
+    yield stage
+    stage.close()
+
+
+def test_only_repeated_early_deaths_are_damped(one: Stage, provoked: Provoked) -> None:
+    """The first replacement comes at once; then the pauses double, up to half a minute, until one has lived long."""
+    assert one.started == [None]
+    pauses = []
+    for _ in range(12):
+        provoked("signal SIGKILL")
+        pauses.append(one.pause())
+        one.puppets[-1].say("ready")
+        one.turn()
+    slack = 0.05  # what looking for the end of a process takes
+    wanted = [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
+    assert all(expected <= pause <= expected + slack for expected, pause in zip(wanted, pauses, strict=True)), pauses
+    one.turn(11)
+    provoked("signal SIGKILL")
+    assert one.pause() <= slack
+
+
+def test_a_replacement_that_cannot_begin_is_damped_like_a_death(one: Stage, provoked: Provoked) -> None:
+    """It never said it was ready: the source is broken, say."""
+    pauses = []
+    for _ in range(4):
+        provoked("signal SIGKILL")
+        pauses.append(one.pause())
+    assert [round(pause, 1) for pause in pauses] == [0, 0.1, 0.2, 0.4]
+    assert one.supervisor.ready is False
+
+
+def test_a_roll_that_fails_leaves_the_old_worker(one: Stage, provoked: Provoked) -> None:
+    """The one that serves is not told to go before the new one is ready, and no third is started."""
+    provoked("signal SIGKILL")
+    one.supervisor.roll()
+    one.turn()
+    assert len(one.puppets) == 2
+    one.puppets[1].die()
+    for _ in range(10):
+        one.turn(1)
+    assert one.supervisor.ready
+    assert len(one.puppets) == 2
+    one.supervisor.roll()
+    one.turn()
+    assert len(one.puppets) == 3
+
+
+def test_a_worker_that_dies_before_all_have_begun_ends_the_start() -> None:
+    """With its reason; nobody is started again."""
+    stage = Stage(2)
+    stage.puppets[0].say("ready")
+    stage.turn()
+    stage.puppets[1].die()
+    for _ in range(10):
+        stage.turn(1)
+    assert stage.started == ["signal SIGKILL"]
+    assert len(stage.puppets) == 2
+    assert [report.restarts for report in stage.reports] == [0]
+    stage.close()
+
+
+def test_the_watchdog_counts_from_the_question(provoked: Provoked) -> None:
+    """A worker that answers in time lives; one that does not is killed once, and replaced."""
+    stage = Stage(1, watchdog=5.0)
+    stage.puppets[0].say("ready")
+    stage.turn()
+    for _ in range(20):
+        stage.turn(0.5)
+        stage.puppets[0].say("alive")
+        stage.turn()
+    assert len(stage.puppets) == 1
+    provoked("has not answered for 5 s")
+    while len(stage.puppets) == 1:
+        stage.turn(0.5)
+    assert 15 <= stage.born[1] <= 17
+    stage.supervisor.stop(0)
+    stage.turn()
+    for _ in range(10):
+        stage.turn(1)
+    assert stage.reports[0].killed == 1
+    stage.close()

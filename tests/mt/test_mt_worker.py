@@ -1,0 +1,129 @@
+"""What a worker does beyond answering: its processor, WebSockets, and connections that nobody has accepted yet."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+
+import pytest
+from tests.mt import handlers
+from tests.mt.conftest import Provoked
+from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
+
+from nimloop_mt import ModeError, MultiThreadHttpServer
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="descriptors that are inherited"),
+]
+both = pytest.mark.parametrize("mode", ["processes", "threads"])
+QUESTION = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Read to the end."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sched_setaffinity(2)")
+@both
+def test_each_worker_is_tied_to_a_processor(mode: Mode) -> None:
+    """One each, of those that there are; the supervisor keeps all."""
+    mine = os.sched_getaffinity(0)
+    with serving(MultiThreadHttpServer(handlers.answer, workers=2, mode=mode, pin_cpus=True)) as port:
+        found: set[str] = set()
+        while len(found) < min(2, len(mine)):
+            found.add(ask(port, "/cpus")[2])
+        assert {f"[{cpu}]" for cpu in sorted(mine)[:2]} == found
+    assert os.sched_getaffinity(0) == mine
+
+
+@pytest.mark.skipif(sys.platform == "linux", reason="there it exists")
+def test_tying_needs_a_system_that_can() -> None:
+    """It is refused, not forgotten."""
+    with pytest.raises(ModeError, match="sched_setaffinity"):
+        MultiThreadHttpServer(handlers.answer, pin_cpus=True)
+
+
+@both
+def test_websockets_are_upgraded_in_a_worker(mode: Mode) -> None:
+    """They echo, are told to go when the worker is replaced (1001), and come back to the next one."""
+    pytest.importorskip("nimloop_ws")
+    client = pytest.importorskip("websockets.sync.client")
+    server = MultiThreadHttpServer(handlers.answer, workers=2, mode=mode)
+    with serving(server) as port, ExitStack() as stack:
+        sockets = [
+            stack.enter_context(client.connect(f"ws://127.0.0.1:{port}/ws", open_timeout=PATIENCE, proxy=None))
+            for _ in range(8)
+        ]
+        for number, each in enumerate(sockets):
+            each.send(f"message {number}")
+            assert each.recv(PATIENCE) == f"message {number}"
+        roll(server)
+        for each in sockets:
+            with pytest.raises(Exception, match="1001"):
+                each.recv(PATIENCE)
+        with client.connect(f"ws://127.0.0.1:{port}/ws", open_timeout=PATIENCE, proxy=None) as each:
+            each.send("once more")
+            assert each.recv(PATIENCE) == "once more"
+
+
+@both
+@pytest.mark.parametrize("handover", [False, True])
+def test_connections_that_wait_when_the_server_stops_are_answered(mode: Mode, *, handover: bool) -> None:
+    """Those that are complete, but that nobody has accepted: they are not reset with the listening socket."""
+    with (
+        MultiThreadHttpServer(handlers.answer, workers=2, mode=mode, handover=handover) as server,
+        ExitStack() as stack,
+    ):
+        ((_, port),) = server.listen("127.0.0.1", 0)
+        server.start()
+        for pid in server.pids:
+            os.kill(pid, signal.SIGSTOP)  # so that nobody accepts; threads are told to stop in the same breath
+        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)) for _ in range(400)]
+        server.shutdown(PATIENCE)
+        until(lambda: not server.ready)
+        for pid in server.pids:
+            os.kill(pid, signal.SIGCONT)
+        for number, each in enumerate(waiting):
+            each.sendall(QUESTION % number)
+        for number, each in enumerate(waiting):
+            assert f"answer to /{number}".encode() in read_all(each)
+        report = server.join(PATIENCE)
+        assert report is not None
+        assert (report.aborted, report.killed) == (0, 0)
+
+
+def test_others_serve_the_place_of_a_worker_that_hangs(provoked: Provoked) -> None:
+    """Its queue does not wait for the watchdog: every new connection is answered long before that acts."""
+    server = MultiThreadHttpServer(handlers.answer, workers=2, mode="processes", watchdog=PATIENCE * 10)
+    with serving(server) as port:
+        assert len(seen(port, 2)) == 2
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stuck:
+            stuck.sendall(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(lambda: any(member.hangs for member in members(server)))
+            assert [ask(port)[0] for _ in range(100)] == [200] * 100
+            assert server.ready
+            provoked("signal SIGKILL")
+            victim = next(member.pid for member in members(server) if member.hangs)
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: victim not in server.pids and server.ready)
+        assert len(seen(port, 2)) == 2
+
+
+def test_others_serve_the_place_of_a_worker_that_has_died(provoked: Provoked) -> None:
+    """No connection waits for the replacement to begin, and none is refused."""
+    provoked("exit status 3")
+    server = MultiThreadHttpServer(handlers.answer, workers=2, mode="processes")
+    with serving(server) as port:
+        before = seen(port, 2)
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as last:
+            last.sendall(b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert last.recv(100) == b""
+        until(lambda: not server.ready)
+        answers = [ask(port) for _ in range(20)]
+        assert {status for status, _, _ in answers} == {200}
+        until(lambda: server.ready)
+        assert seen(port, 2) - before

@@ -9,7 +9,7 @@ client or the server has asked for the end, or framing is lost); ENDED, when the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
 
 from nimloop_net import Connection, ConnectionClosedError, OnShutdown
 
@@ -27,6 +27,35 @@ ENDED: Final = 2
 NOTHING: Final = -1
 """For ``_waiting_for``: the next wait has a deadline of its own."""
 
+UNREAD: Final = -1
+"""For ``_now_ns``: the clock has to be read."""
+
+
+@final
+class Tally:
+    """How many answers had which status. Most have that of the one before, and cost no look-up."""
+
+    __slots__ = ("_counts", "_run", "_status")
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._status = 0
+        self._run = 0  # answers in a row that had this status, and are not in the counts yet
+
+    def add(self, status: int) -> None:
+        """Count one."""
+        if status != self._status:
+            self.counts()
+            self._status = status
+        self._run += 1
+
+    def counts(self) -> dict[int, int]:
+        """Return the numbers by status, in ascending order."""
+        if self._run:
+            self._counts[self._status] = self._counts.get(self._status, 0) + self._run
+            self._run = 0
+        return dict(sorted(self._counts.items()))
+
 
 class AnswerQueue:
     """What a response knows of its connection: its turn. `HttpSession` is the only kind there is."""
@@ -34,8 +63,11 @@ class AnswerQueue:
     __slots__ = (
         "_advancing",
         "_behind",
-        "_by_status",
-        "_open",
+        "_clock",
+        "_date",
+        "_first",
+        "_later",
+        "_now_ns",
         "_postponed",
         "_receiving",
         "_server",
@@ -43,18 +75,19 @@ class AnswerQueue:
         "_upgrading",
         "_waiting_for",
         "connection",
-        "date_line",
         "source",
     )
 
     def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
         self.connection = connection
         self.source: Final = source
-        self.date_line: Final = server.date_line
         self._server: Final = server
-        self._by_status: Final = server.by_status
+        self._date: Final = server.date
+        self._clock: Final = connection.loop.clock
+        self._now_ns = UNREAD  # when the last answer was given, as long as the requests that are there are handled
         self._state = SERVING
-        self._open: Final[list[HttpResponse]] = []  # few: a deque would begin with 760 bytes
+        self._first: HttpResponse | None = None  # of the answers that are open
+        self._later: Final[list[HttpResponse]] = []  # the others; of pipelined requests, hence few
         self._receiving: RequestBody | None = None
         self._upgrading: HttpResponse | None = None  # answers a request that offered another protocol
         self._postponed: HttpRequest | None = None  # that request, until the answers before it are complete
@@ -62,19 +95,36 @@ class AnswerQueue:
         self._behind = False  # the connection is above its high-water mark: on_drain follows
         self._waiting_for = NOTHING
 
+    def date_line(self) -> str:
+        """Return the Date field of an answer that is given now, as a line."""
+        now_ns = self._now_ns = self._clock()
+        return self._date.line(now_ns)
+
+    def _open(self, response: HttpResponse) -> None:
+        """A request was read: its answer is the last of those that are open."""
+        if self._first is None:
+            self._first = response
+        else:
+            self._later.append(response)
+
+    def _close_first(self) -> HttpResponse | None:
+        """The first of the open answers is done with; return the next one."""
+        self._first = self._later.pop(0) if self._later else None
+        return self._first
+
     def is_final(self, response: HttpResponse) -> bool:
         """Tell whether the connection ends with this answer."""
         body = self._receiving
         if body is not None and body.response is response and body.is_too_much_to_skip():
             return True
-        return self._state == LAST and self._open[-1] is response
+        return self._state == LAST and (self._later[-1] if self._later else self._first) is response
 
     def set_last(self, response: HttpResponse) -> None:
         """Let the connection end with this answer: requests after it are not handled, or their answers are lost."""
         if self._state == SERVING:
             self._state = LAST
-        queue = self._open
-        while queue[-1] is not response:
+        queue = self._later
+        while queue and queue[-1] is not response:
             later = queue.pop()
             if self._receiving is not None and later is self._receiving.response:
                 self._abandon(ConnectionAbortedError("the connection ends with an answer before this one"))
@@ -89,7 +139,7 @@ class AnswerQueue:
 
     def write(self, response: HttpResponse, data: bytes) -> bool:
         """Send a piece of a response, or keep it until the answers before it are complete."""
-        if self._open[0] is not response:
+        if self._first is not response:
             response.hold(data)
             return False
         try:
@@ -105,7 +155,7 @@ class AnswerQueue:
 
     def write_file(self, response: HttpResponse, fd: int, offset: int, count: int) -> bool:
         """Do the same for a range of a file."""
-        if self._open[0] is not response:
+        if self._first is not response:
             response.hold((fd, offset, count))
             return False
         try:
@@ -121,24 +171,23 @@ class AnswerQueue:
         response.on_close = None  # often leads back here: a cycle
         if response._ending is not None:
             response.tell_end(complete=True)
-        self._by_status[response._status] += 1
-        queue = self._open
-        if queue[0] is not response:
+        self._server.tally.add(response._status)
+        if self._first is not response:
             return
         while True:
-            queue.pop(0)
+            following = self._close_first()
             if response.closes:
                 self._end_with(response)
                 return
-            if not queue:
+            if following is None:
                 if self._state == LAST:
                     self._end(linger=None)
                 break
-            response = queue[0]
+            response = following
             self._release(response)
             if not response.done:
                 self._waiting_for = NOTHING  # its time begins now
-                self._set_deadline()
+                self._set_deadline(UNREAD)
                 break
         if not self._advancing:
             self._advance()
@@ -168,8 +217,8 @@ class AnswerQueue:
 
     def _on_drain(self, _connection: Connection) -> None:
         self._behind = False
-        if self._open:
-            self._open[0].drained()
+        if self._first is not None:
+            self._first.drained()
         self._advance()
 
     # What the session does with it ----------------------------------------------------------------------------
@@ -180,7 +229,7 @@ class AnswerQueue:
     def _abandon(self, error: Exception) -> None:
         raise NotImplementedError
 
-    def _set_deadline(self) -> None:
+    def _set_deadline(self, now_ns: int) -> None:
         raise NotImplementedError
 
     def _end(self, linger: float | None) -> None:

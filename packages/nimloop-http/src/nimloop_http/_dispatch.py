@@ -138,7 +138,7 @@ class Dispatcher(AnswerQueue):
             self._dispatch(response, request)
             return
         self._upgrading = response
-        if self._open[0] is not response:
+        if self._first is not response:
             self._postponed = request
             return
         self._dispatch(response, request)
@@ -181,7 +181,7 @@ class Dispatcher(AnswerQueue):
         """Read no more of a body that was answered already, and end with the answers that are on their way."""
         self._state = LAST
         self._abandon(error)
-        if not self._open:
+        if self._first is None:
             self._end(linger=None)
 
     def _abandon(self, error: Exception) -> None:

@@ -15,10 +15,7 @@ from nimloop_http.errors import InvalidHeaderError
 
 REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 # RFC 9112 §4: the reason may be empty, the space before it may not.
-STATUS_LINES: Final = {code: f"HTTP/1.1 {code} {REASONS.get(code, '')}\r\n" for code in range(100, 600)}
-
-# RFC 9110 §6.4.1, §15.3.5, §15.4.5: these never have a body, and no Content-Length either (§8.6 allows one in 304).
-BODYLESS: Final = frozenset({*range(100, 200), 204, 304})
+STATUS_LINES: Final = [f"HTTP/1.1 {code} {REASONS.get(code, '')}\r\n" for code in range(600)]
 
 # What frames the message or ends the connection is the server's to say.
 _OWNED: Final = {
@@ -32,6 +29,14 @@ _OWNED: Final = {
 
 NO_LENGTH: Final = -1
 """For `nimloop_http._encoder.encode`: no Content-Length."""
+
+
+def is_bodyless(code: int) -> bool:
+    """Tell whether a response with this status never has a body, and no Content-Length either.
+
+    RFC 9110 §6.4.1, §15.3.5, §15.4.5; §8.6 allows a Content-Length in 304.
+    """
+    return code < 200 or code == 204 or code == 304
 
 
 def check_status(code: int) -> int:
@@ -86,19 +91,23 @@ def trailer_lines(fields: Iterable[tuple[str, str]]) -> str:
 
 @final
 class DateLine:
-    """The Date field, made once a second."""
+    """The Date field, made once a second.
 
-    __slots__ = ("_begin", "_end", "_line")
+    When the second ends is told by the loop's clock, which is read for every answer anyway. So where somebody sets the
+    clock of the system, the field follows within a second.
+    """
+
+    __slots__ = ("_end_ns", "_line")
 
     def __init__(self) -> None:
-        self._begin = self._end = 0.0
+        self._end_ns = -1
         self._line = ""
 
-    def get(self) -> str:
-        """Return the field for this second, as a line."""
-        now = time()
-        if not self._begin <= now < self._end:  # clocks may be put back, too
-            self._begin = float(int(now))
-            self._end = self._begin + 1.0
-            self._line = f"Date: {formatdate(self._begin, usegmt=True)}\r\n"
+    def line(self, now_ns: int) -> str:
+        """Return the field, as a line; `now_ns` is what the loop's clock shows."""
+        if now_ns >= self._end_ns:
+            now = time()
+            second = int(now)
+            self._end_ns = now_ns + int((second + 1 - now) * 1e9)
+            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n"
         return self._line

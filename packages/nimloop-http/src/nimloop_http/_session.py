@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from nimloop_http._answers import ENDED, LAST, NOTHING, SERVING
+from nimloop_http._answers import ENDED, LAST, NOTHING, SERVING, UNREAD
 from nimloop_http._dispatch import Dispatcher
 from nimloop_http._framing import Head
 from nimloop_http.errors import (
@@ -49,7 +49,6 @@ class HttpSession(Dispatcher):
 
     __slots__ = (
         "_blocked",
-        "_clock",
         "_deadline_ns",
         "_parser",
         "_sent_before",
@@ -65,7 +64,6 @@ class HttpSession(Dispatcher):
         self._turn_over = False  # `_on_turn` is going to be called; until then the other connections are served
         self._stalled_at_ns = -1  # since when the client takes nothing of what is queued, as far as the timer has seen
         self._sent_before = 0  # bytes that had left then
-        self._clock: Final = connection.loop.clock
         self._waiting_for = _FOR_HEAD
         self._deadline_ns = self._clock() + server.head_ns
         self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
@@ -91,6 +89,7 @@ class HttpSession(Dispatcher):
         if self._state != SERVING and (self._state == ENDED or (self._receiving is None and self._postponed is None)):
             return
         self._advancing = True
+        self._now_ns = UNREAD
         try:
             self._handle_requests()
         except ProtocolError as error:
@@ -99,7 +98,7 @@ class HttpSession(Dispatcher):
         finally:
             self._advancing = False
         if self._state != ENDED:
-            self._set_deadline()
+            self._set_deadline(self._now_ns)
 
     def _end_turn(self) -> None:
         self._block()
@@ -123,8 +122,9 @@ class HttpSession(Dispatcher):
                 return
             if isinstance(event, Head):
                 response = HttpResponse(self, event)
-                self._open.append(response)
+                self._open(response)
                 self._waiting_for = NOTHING  # a new message has time-outs of its own
+                self._now_ns = UNREAD
                 if not event.keep_alive:
                     self._state = LAST
                 if (
@@ -149,7 +149,7 @@ class HttpSession(Dispatcher):
                     if self._postponed is not None:
                         self._block()  # until it is that request's turn
                     return
-                if (self._open or self._behind) and self._has_to_wait():
+                if (self._first is not None or self._behind) and self._has_to_wait():
                     self._block()  # until an answer is complete, or on_drain
                     return
             elif self._receiving.paused:
@@ -170,7 +170,7 @@ class HttpSession(Dispatcher):
             if not upgrading.done:
                 return True
             self._upgrading = None
-        return self._behind or len(self._open) >= self._server.limits.pipeline
+        return self._behind or (self._first is not None and 1 + len(self._later) >= self._server.limits.pipeline)
 
     def _block(self) -> None:
         self._blocked = True
@@ -184,9 +184,9 @@ class HttpSession(Dispatcher):
                 return False
             if body.ended:
                 self._complete(body)
-        elif self._postponed is not None and self._open[0] is self._upgrading:
+        elif self._postponed is not None and self._first is not None and self._first is self._upgrading:
             request, self._postponed = self._postponed, None
-            self._dispatch(self._open[0], request)
+            self._dispatch(self._first, request)
         if self._receiving is None and (self._state != SERVING or self._has_to_wait()):
             return False
         self._blocked = False
@@ -199,13 +199,13 @@ class HttpSession(Dispatcher):
         body = self._receiving
         if body is None:
             response = HttpResponse(self, None)
-            self._open.append(response)
+            self._open(response)
         else:
             response = body.response
             self._abandon(error)
         self._waiting_for = NOTHING
         if response.done:
-            if not self._open:
+            if self._first is None:
                 self._end(linger=None)
             return
         if response.sent:
@@ -230,10 +230,13 @@ class HttpSession(Dispatcher):
                 if response.sent:
                     self.break_off()
                     return
-                self._open.remove(response)
+                if self._first is response:
+                    self._close_first()
+                else:
+                    self._later.remove(response)
                 response.lost(from_loop=True)
-        if self._open or self._receiving is not None:
-            self._set_deadline()  # no longer for the body
+        if self._first is not None or self._receiving is not None:
+            self._set_deadline(UNREAD)  # no longer for the body
         else:
             self._end(linger=0)
 
@@ -246,9 +249,9 @@ class HttpSession(Dispatcher):
             raise StaleResponseError("the client has ended the connection, or its side of it")
         connection.send(data)
         self._state = ENDED
-        self._by_status[101] += 1
+        self._server.tally.add(101)
         self._timer.cancel()
-        self._open.clear()
+        self._first = None
         connection.on_data = connection.on_eof = connection.on_drain = connection.on_close = None
         connection.on_shutdown = on_shutdown
         connection.resume_reading()
@@ -266,9 +269,9 @@ class HttpSession(Dispatcher):
         """
         if self._state != SERVING:
             return
-        if self._open or self._receiving is not None or self._advancing:
+        if self._first is not None or self._receiving is not None or self._advancing:
             self._state = LAST
-            if not self._open:
+            if self._first is None:
                 self._end(linger=_FAREWELL)
         elif self._waiting_for == _FOR_HEAD:
             self._end_soon()
@@ -277,7 +280,7 @@ class HttpSession(Dispatcher):
             loop.call_soon(lambda: loop.call_soon(self._end_idle))  # the loop looks for events in between
 
     def _end_idle(self) -> None:
-        if self._state == SERVING and not self._open and self._receiving is None:
+        if self._state == SERVING and self._first is None and self._receiving is None:
             if self._parser.idle:
                 self._end(linger=_FAREWELL)
             else:
@@ -306,12 +309,15 @@ class HttpSession(Dispatcher):
         self._postponed = self._upgrading = None
         self._timer.cancel()
         self._server.count_sent(self.connection)
-        while self._open:
-            self._open.pop(0).lost(from_loop=True)
+        response = self._first
+        while response is not None:
+            following = self._close_first()
+            response.lost(from_loop=True)
+            response = following
 
     # Deadlines ------------------------------------------------------------------------------------------------
 
-    def _set_deadline(self) -> None:
+    def _set_deadline(self, now_ns: int) -> None:
         """Note until when what comes next has to happen.
 
         An absolute time, set when the wait for it begins: a byte now and then does not extend it.
@@ -320,7 +326,7 @@ class HttpSession(Dispatcher):
         if self._receiving is not None:
             waiting_for = _FOR_BODY
             wait_ns = server.body_ns
-        elif self._open or self._blocked:
+        elif self._first is not None or self._blocked:
             waiting_for = _FOR_ANSWER
             wait_ns = server.answer_ns
         elif not self._parser.idle:
@@ -331,7 +337,7 @@ class HttpSession(Dispatcher):
             wait_ns = server.idle_ns
         if waiting_for != self._waiting_for or waiting_for == _FOR_REQUEST:
             self._waiting_for = waiting_for
-            self._deadline_ns = self._clock() + wait_ns
+            self._deadline_ns = (self._clock() if now_ns == UNREAD else now_ns) + wait_ns
 
     def _extend_deadline(self, since_ns: int) -> None:
         """Give the client the time since then back."""
@@ -382,11 +388,11 @@ class HttpSession(Dispatcher):
                 self._refuse(TimedOutError("the body of the request did not arrive in time"))
         elif self._waiting_for == _FOR_HEAD and not self._parser.idle:
             self._refuse(TimedOutError("the head of the request did not arrive in time"))
-        elif not self._open:
+        elif self._first is None:
             if not self.connection.write_buffer_size:
                 self._end(linger=_FAREWELL)
-        elif not self._open[0].sent and self._waiting_for == _FOR_ANSWER:
-            response = self._open[0]
+        elif not self._first.sent and self._waiting_for == _FOR_ANSWER:
+            response = self._first
             seconds = self._server.timeouts.answer
             error = TimeoutError(f"{response.head!r} was not answered within {seconds:g} seconds")
             self.connection.loop.exception_handler(error, response)

@@ -193,7 +193,7 @@ class WsgiCall:
         self._fields = fields
         self._length = length
         self._left = length or 0
-        self._muted = self._req.method == "HEAD" or self._status in _encode.BODYLESS
+        self._muted = self._req.method == "HEAD" or _encode.is_bodyless(self._status)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -303,7 +303,7 @@ class WsgiCall:
         if self._res.closed:
             return
         res = self._head()
-        if self._status in _encode.BODYLESS:
+        if _encode.is_bodyless(self._status):
             res.send()
         elif self._muted and (self._length is not None or not body):
             res.stream("", length=self._length).end()  # HEAD: as long as the application says, or nobody knows

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Self, final
 
 from nimloop_http import _encode
-from nimloop_http._encode import BODYLESS, NO_LENGTH, STATUS_LINES
-from nimloop_http._encoder import encode
+from nimloop_http._encode import NO_LENGTH, STATUS_LINES, is_bodyless
+from nimloop_http._encoder import encode as encode_response
 from nimloop_http._ending import Ending
 from nimloop_http._framing import Head
 from nimloop_http._stream import ResponseStream
@@ -30,6 +30,8 @@ DONE: Final = 2
 
 _TEXT: Final = "Content-Type: text/plain; charset=utf-8\r\n"
 _BINARY: Final = "Content-Type: application/octet-stream\r\n"
+
+_encode_response: Final = encode_response  # a name of this module's own: that of another is looked up for each call
 
 _JOIN_BYTES: Final = 65536  # a larger body is queued beside its head instead of being copied behind it
 
@@ -160,7 +162,7 @@ class HttpResponse:
         self._need_fresh()
         if not 102 <= code <= 199:
             raise ValueError(f"an informational answer has a status between 102 and 199, not {code!r}")
-        data = encode(STATUS_LINES[code], "", NO_LENGTH, _encode.field_lines(headers))
+        data = _encode_response(STATUS_LINES[code], "", NO_LENGTH, _encode.field_lines(headers))
         if self.head is not None and self.head.minor == 1:
             self._session.write(self, data)
         return self
@@ -183,7 +185,7 @@ class HttpResponse:
             kind = _BINARY if data else ""
         status = self._status
         length = len(data)
-        if status in BODYLESS:
+        if is_bodyless(status):
             if length and status != 304:
                 raise ValueError(f"a response with status {status} has no body")
             length, kind, data = NO_LENGTH, "", b""
@@ -195,9 +197,9 @@ class HttpResponse:
         self.bytes_sent = len(data)
         session = self._session
         if len(data) <= _JOIN_BYTES:
-            session.write(self, encode(STATUS_LINES[status], session.date_line(), length, lines, data))
+            session.write(self, _encode_response(STATUS_LINES[status], session.date_line(), length, lines, data))
         else:
-            head = encode(STATUS_LINES[status], session.date_line(), length, lines)
+            head = _encode_response(STATUS_LINES[status], session.date_line(), length, lines)
             session.make_room(len(head) + length)
             session.write(self, head)
             session.write(self, data)
@@ -378,15 +380,17 @@ class HttpResponse:
 
     def _has_no_body(self) -> bool:
         head = self.head
-        return (head is not None and head.method == "HEAD") or self._status in BODYLESS
+        return (head is not None and head.method == "HEAD") or is_bodyless(self._status)
 
     def _head(self, length: int | None, kind: str, coding: str = "") -> bytes:
-        if self._status in BODYLESS:
+        if is_bodyless(self._status):
             if length and self._status != 304:
                 raise ValueError(f"a response with status {self._status} has no body")
             length, kind, coding = None, "", ""
         framing = NO_LENGTH if length is None else length
-        return encode(STATUS_LINES[self._status], self._session.date_line(), framing, coding + self._lines(kind))
+        return _encode_response(
+            STATUS_LINES[self._status], self._session.date_line(), framing, coding + self._lines(kind)
+        )
 
     def _lines(self, kind: str) -> str:
         """Return the lines that do not come with every response; `kind` is the one that tells the type by default."""

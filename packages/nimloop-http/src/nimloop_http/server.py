@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final, Self, final
 
 from nimloop_core import Loop
+from nimloop_http._answers import Tally
 from nimloop_http._encode import DateLine
 from nimloop_http._framing import STANDARD_METHODS
 from nimloop_http._preface import Preface
@@ -98,14 +99,14 @@ class HttpServer:
         self.proxy_protocol: Final = proxy_protocol
         self.access_log = access_log
         """Whether each answer is logged to ``nimloop.http.access``, at level INFO."""
-        self.date_line: Final = DateLine().get
+        self.date: Final = DateLine()
         self.head_ns: Final = int(timeouts.head * 1e9)
         self.body_ns: Final = int(timeouts.body * 1e9)
         self.idle_ns: Final = int(timeouts.idle * 1e9)
         self.write_ns: Final = int(timeouts.write * 1e9)
         self.answer_ns: Final = int(timeouts.answer * 1e9)
         self.shortest: Final = min(timeouts.head, timeouts.body, timeouts.idle, timeouts.write, timeouts.answer)
-        self.by_status: Final = [0] * 600  # complete answers; an index is the cheapest way to count
+        self.tally: Final = Tally()  # of complete answers
         self.lost = 0
         self._accepted = self._rejected = self._bytes_sent = 0
         self._workers: WorkerPool | None = None
@@ -188,12 +189,13 @@ class HttpServer:
     def stats(self) -> ServerStats:
         """A snapshot of what the server has done and has to do."""
         connections = self._tcp.connections
+        statuses = self.tally.counts()
         return ServerStats(
             connections=len(connections),
             accepted=self._accepted,
             rejected=self._rejected,
-            responses=sum(self.by_status),
-            statuses={status: count for status, count in enumerate(self.by_status) if count},
+            responses=sum(statuses.values()),
+            statuses=statuses,
             lost=self.lost,
             bytes_sent=self._bytes_sent + sum(connection.bytes_sent for connection in connections),
         )

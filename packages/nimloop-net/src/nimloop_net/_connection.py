@@ -82,6 +82,7 @@ class Connection:
 
     __slots__ = (
         "_above",
+        "_buffer",
         "_busy",
         "_edge",
         "_fd",
@@ -150,6 +151,7 @@ class Connection:
         self._sock: Channel = sock
         self._fd = sock.fileno()
         self._receive: Receive = receiver(sock)
+        self._buffer: Final = loop.read_buffer
         self._owner = owner
         self._peer = peer
         self._local: Address | None = None
@@ -422,7 +424,7 @@ class Connection:
             self._idle.note(events)
 
     def _read(self, events: int) -> None:
-        buffer = self.loop.read_buffer
+        buffer = self._buffer
         quota = READ_QUOTA
         while True:
             if (self._state != st.OPEN or self._paused) and not self._may_read(events):
@@ -440,7 +442,7 @@ class Connection:
             count = len(data)
             self._unread = count == len(buffer) or events & _TO_THE_END != 0
             on_data = self.on_data
-            if on_data is not None and self._state in st.DELIVERS:
+            if on_data is not None and (self._state == st.OPEN or self._state in st.DELIVERS):
                 try:
                     on_data(self, data)
                 except Exception as error:

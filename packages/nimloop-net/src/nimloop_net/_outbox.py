@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 import sys
 from collections import deque
+from collections.abc import Iterable
+from itertools import chain
 from typing import Final, final
 
 from nimloop_net import _io_py
@@ -27,16 +29,24 @@ _CALL: Final = 1 << 20  # bytes per call, because the kernel goes on as long as 
 _MSG_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)
 
 
+Item = bytes | memoryview | FileRange
+
+
 @final
 class Outbox:
-    """A queue of unsent bytes and file ranges. `size` counts both, `files` only the ranges."""
+    """A queue of unsent bytes and file ranges. `size` counts both, `files` only the ranges.
 
-    __slots__ = ("_items", "_quota", "_send", "_use_sendfile", "files", "size")
+    The first item has a place of its own, because it is nearly always the only one: a deque would cost most of what an
+    idle connection takes, and calls of its methods for every answer.
+    """
+
+    __slots__ = ("_first", "_later", "_quota", "_send", "_use_sendfile", "files", "size")
 
     def __init__(self, send: Send = _io_py.send) -> None:
         """Make an empty one; `send` hands a single piece to the kernel."""
         self._send = send
-        self._items: deque[bytes | memoryview | FileRange] = deque()
+        self._first: Item | None = None
+        self._later: deque[Item] | None = None  # never empty
         self.size = 0
         self.files = 0
         self._quota = _QUOTA
@@ -49,40 +59,62 @@ class Outbox:
 
     def add(self, data: bytes) -> int:
         """Queue bytes that nobody will change; return the new size."""
-        self._items.append(data)
+        if self._first is None:
+            self._first = data
+        else:
+            self._append(data)
         self.size = size = self.size + len(data)
         return size
 
     def add_file(self, item: FileRange) -> int:
         """Queue a range of a file and take the file over; return the new size."""
         item.use_sendfile = item.use_sendfile and self._use_sendfile
-        self._items.append(item)
+        if self._first is None:
+            self._first = item
+        else:
+            self._append(item)
         self.files += item.count
         self.size += item.count
         return self.size
+
+    def _append(self, item: Item) -> None:
+        if self._later is None:
+            self._later = deque()
+        self._later.append(item)
+
+    def _pop(self) -> None:
+        """Forget the first item."""
+        later = self._later
+        if later is None:
+            self._first = None
+        else:
+            self._first = later.popleft()
+            if not later:
+                self._later = None
 
     def write_to(self, sock: Channel, fd: int = -1) -> bool:
         """Send until empty, until the kernel is full or the quota of a turn is used up.
 
         Returns True when the kernel was not full, so that no event will announce room for the rest.
         """
-        items = self._items
         stop = self.size - self._quota
         try:
-            while items:
-                first = items[0]
+            while True:
+                first = self._first
+                if first is None:
+                    return True
                 if isinstance(first, FileRange):
                     sent = first.send_some(sock)
                     self.files -= sent
                     self.size -= sent
                     if first.count == 0:
-                        items.popleft()
+                        self._pop()
                         first.close()
-                elif len(items) == 1:
+                elif self._later is None:
                     size = self.size
                     sent = self._send(sock, fd, first if size <= _CALL else memoryview(first)[:_CALL])
                     if sent == size:  # nearly always
-                        items.clear()
+                        self._first = None
                         self.size = 0
                         return True
                     if sent < 0:
@@ -94,7 +126,6 @@ class Outbox:
                     return True
         except BlockingIOError:
             return False
-        return True
 
     def go_through(self, sock: Channel, quota: int) -> None:
         """Send to a channel that is no bare socket: files are read for it, `quota` bytes are enough for a turn."""
@@ -106,23 +137,32 @@ class Outbox:
         """Give out everything that is queued, and keep nothing; raises ValueError when there is a file in it."""
         if self.files:
             raise ValueError("a file is on its way: wait until it is sent")
-        data = b"".join([item for item in self._items if not isinstance(item, FileRange)])
+        data = b"".join([item for item in self._items() if not isinstance(item, FileRange)])
         self.clear()
         return data
 
     def clear(self) -> None:
         """Give everything up and close the files."""
-        for item in self._items:
+        items = self._items()
+        self._first = self._later = None
+        self.size = self.files = 0
+        for item in items:
             if isinstance(item, FileRange):
                 item.close()
-        self._items.clear()
-        self.size = self.files = 0
+
+    def _items(self) -> Iterable[Item]:
+        if self._first is None:
+            return ()
+        return (self._first,) if self._later is None else (self._first, *self._later)
 
     def _send_several(self, sock: Channel) -> int:
         pieces: list[bytes | memoryview] = []
         total = 0
         more = 0
-        for item in self._items:
+        first, later = self._first, self._later
+        assert first is not None
+        assert later is not None
+        for item in chain((first,), later):
             if isinstance(item, FileRange):
                 more = _MSG_MORE
                 break
@@ -141,13 +181,12 @@ class Outbox:
     def _drop(self, sent: int) -> None:
         """Forget `sent` bytes from the front."""
         self.size -= sent
-        items = self._items
         while sent:
-            first = items[0]
-            assert not isinstance(first, FileRange)
+            first = self._first
+            assert isinstance(first, (bytes, memoryview))
             length = len(first)
             if sent < length:
-                items[0] = memoryview(first)[sent:]
+                self._first = memoryview(first)[sent:]
                 return
             sent -= length
-            items.popleft()
+            self._pop()

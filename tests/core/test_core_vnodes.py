@@ -171,7 +171,7 @@ def test_a_look_that_fails_is_an_overflow(queued: Watching, root: Path, monkeypa
     queued.watch()
     queued.settle()
     with monkeypatch.context() as patch:
-        refuse(patch, "scandir", "root", errno.EIO)
+        refuse(patch, "open", "root", errno.EIO)
         (root / "file").touch()
         queued.expect(fw.OVERFLOW, ".")
     assert len(told) == 1
@@ -220,7 +220,7 @@ def test_a_look_that_fails_is_repeated(polled: Watching, root: Path, monkeypatch
     polled.watch(recursive=True)
     (root / "new").touch()
     with monkeypatch.context() as patch:
-        refuse(patch, "scandir", "folder", errno.EIO)
+        refuse(patch, "open", "folder", errno.EIO)
         polled.until(lambda: bool(told))
     assert polled.events == []
     polled.expect(fw.CREATED, "new")
@@ -234,13 +234,13 @@ def test_a_folder_that_may_not_be_read_keeps_its_entries(
     (root / "folder").mkdir()
     (root / "folder" / "file").touch()
     polled.watch(recursive=True)
-    refuse(monkeypatch, "scandir", "folder", errno.EACCES)
+    refuse(monkeypatch, "open", "folder", errno.EACCES)
     (root / "new").touch()
     polled.expect(fw.CREATED, "new")
     assert len(polled.events) == 1
 
 
-@pytest.mark.parametrize("function", ["scandir", "lstat"])
+@pytest.mark.parametrize("function", ["open", "lstat"])
 def test_what_goes_during_a_look_is_gone(
     polled: Watching, root: Path, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +248,7 @@ def test_what_goes_during_a_look_is_gone(
     (root / "folder").mkdir()
     (root / "folder" / "file").touch()
     polled.watch(recursive=True)
-    refuse(monkeypatch, function, "folder" if function == "scandir" else "file", errno.ENOENT)
+    refuse(monkeypatch, function, "folder" if function == "open" else "file", errno.ENOENT)
     polled.expect(fw.DELETED, "folder/file")
     assert len(polled.events) == 1
 
@@ -258,7 +258,7 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_the_end(
 ) -> None:
     """There when it was asked for, gone when it was listed."""
     polled.watch()
-    refuse(monkeypatch, "scandir", "root", errno.ENOENT)
+    refuse(monkeypatch, "open", "root", errno.ENOENT)
     polled.expect(fw.ENDED, ".")
 
 
@@ -268,6 +268,37 @@ def test_a_folder_replaced_by_another_is_the_end(polled: Watching, root: Path) -
     root.rename(root.with_name("moved"))
     root.mkdir()
     polled.expect(fw.ENDED, ".")
+
+
+@pytest.mark.parametrize("mechanism", ["kqueue", "polling"])
+def test_a_folder_listed_while_another_has_its_path(
+    mechanism: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parent is moved away and back while it is opened; of that the folder itself learns nothing."""
+    prepare(mechanism, monkeypatch)
+    (root / "a" / "x").mkdir(parents=True)
+    (root / "b" / "x" / "other").mkdir(parents=True)
+    real = os.open
+    swaps = iter([True])
+
+    def swapping(path: str | Path, *rest: int) -> int:
+        if not os.fspath(path).endswith("a/x") or not next(swaps, False):
+            return real(path, *rest)
+        (root / "a").rename(root / "c")
+        (root / "b").rename(root / "a")
+        fd = real(path, *rest)
+        (root / "a").rename(root / "b")
+        (root / "c").rename(root / "a")
+        return fd
+
+    with watching(mechanism, root) as watched:
+        watched.watch(recursive=True)
+        watched.settle()
+        monkeypatch.setattr(os, "open", swapping)
+        (root / "a" / "x" / "new").touch()
+        watched.expect(fw.CREATED, "a/x/new")
+        watched.settle()
+    assert next(swaps, None) is None
 
 
 def test_entangled_renames_lead_to_the_truth(polled: Watching, root: Path) -> None:

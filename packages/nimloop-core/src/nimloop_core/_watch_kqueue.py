@@ -160,7 +160,13 @@ class KqueueWatch:
 
     def _refresh(self) -> Steps:
         dirty, self._dirty = self._dirty, set()
-        yield from self._tree.refresh(dirty)
+        try:
+            yield from self._tree.refresh(dirty)
+        except OSError:
+            self._dirty |= dirty  # for the next look
+            raise
+        for path in self._tree.missed:
+            self._dirty |= {path, os.path.dirname(path)}
         if not self._tree.ended:
             yield 1 + self._follow(may_raise=False)
 

@@ -10,6 +10,7 @@ size: inode numbers are used again at once. Where that is wrong, a deletion and 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
@@ -23,6 +24,12 @@ Steps = Generator[int, None, None]
 
 Identity = tuple[int, int]
 """Device and inode."""
+
+# A folder is opened before it is listed: while its path is in other hands, that path lists somebody else's entries.
+# Windows opens no folders; there every look is at everything, so that the next one mends what this one got wrong.
+_OPEN_FOLDER: Final[int] = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_OPENS_FOLDERS: Final = os.scandir in os.supports_fd
+_MOVED: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
 @final
@@ -195,6 +202,16 @@ class _Comparison:
         return len(found)
 
 
+def _fill(folder: Node, path: str, fd: int | None) -> None:
+    with os.scandir(path if fd is None else fd) as listing:
+        for entry in listing:
+            try:
+                # With a descriptor, the path of an entry is its name. Its own stat() knows no inodes on Windows.
+                folder.children[entry.name] = Node(os.lstat(entry.path, dir_fd=fd))
+            except FileNotFoundError:
+                continue  # gone since it was listed
+
+
 def _key(node: Node) -> tuple[object, ...]:
     return (node.identity, node.is_dir, node.content)
 
@@ -212,6 +229,8 @@ class Tree:
         self.path: Final = host.path if is_dir else os.path.dirname(host.path)
         self._recursive = recursive and is_dir
         self.ended = False
+        self.missed: set[str] = set()
+        """Folders that had moved when the last look came to them: it has to be repeated there and one above."""
         self.root = Node(os.stat(self.path))
         for _ in self._look(self.root, None, None):
             pass
@@ -245,6 +264,7 @@ class Tree:
 
     def _look(self, root: Node, old_root: Node | None, dirty: set[str] | None) -> Steps:
         """List the root and, if wanted, all below it; clean folders are taken over as they were."""
+        self.missed.clear()
         rest: list[tuple[str, Node, Node | None]] = [(self.path, root, old_root)]
         while rest:
             path, folder, old = rest.pop()
@@ -274,18 +294,28 @@ class Tree:
                 pass
             return
         try:
-            with os.scandir(path) as listing:
-                for entry in listing:
-                    try:
-                        folder.children[entry.name] = Node(os.lstat(entry.path))
-                    except FileNotFoundError:
-                        continue  # gone since it was listed
+            self._read(path, folder)
         except PermissionError:
             folder.children = old.children if old else {}  # nobody knows: as far as we do, nothing has changed
-        except (FileNotFoundError, NotADirectoryError):
-            if path == self.path:
+        except OSError as error:
+            if path == self.path or error.errno not in _MOVED:
                 raise
-            folder.children = {}  # gone since the folder above was listed: next time
+            folder.children = {}
+            self.missed.add(path)
+
+    def _read(self, path: str, folder: Node) -> None:
+        """Read the entries of this very folder. Raises OSError with ENOENT where it is not at its path any more."""
+        if not _OPENS_FOLDERS:
+            _fill(folder, path, None)
+            return
+        fd = os.open(path, _OPEN_FOLDER)
+        try:
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) != folder.identity:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            _fill(folder, path, fd)
+        finally:
+            os.close(fd)
 
     def _end(self) -> None:
         self.ended = True

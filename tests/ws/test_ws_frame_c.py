@@ -91,6 +91,31 @@ def test_long_data(twin: ModuleType) -> None:
 
 
 @each_twin
+@given(st.lists(st.binary(max_size=70), max_size=5), st.integers(0, 80), st.integers(0, 360), st.booleans())
+def test_gathering_pieces(twin: ModuleType, pieces: list[bytes], start: int, size: int, masked: bool) -> None:  # noqa: FBT001
+    """The pieces are as good as one, whatever their lengths do to the turn of the key."""
+    key = KEY if masked else None
+    mixed = [bytearray(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+    if start + size > len(b"".join(pieces)) and size:
+        with pytest.raises(ValueError, match="not there"):
+            twin.gather(mixed, start, size, key)
+        return
+    expected = b"".join(pieces)[start : start + size]
+    assert twin.gather(mixed, start, size, key) == (simple_mask(expected, KEY) if masked else expected)
+
+
+@each_twin
+def test_gathering_up_to_a_forbidden_page(twin: ModuleType, edge: memoryview) -> None:
+    """Pieces that end where reading on would be fatal, at all turns of the key."""
+    edge[:] = data = os.urandom(len(edge))
+    for size in range(70):
+        first, last = edge[:100], edge[len(edge) - size :]
+        for start in range(8):
+            expected = data[start:100] + (data[-size:] if size else b"")
+            assert twin.gather([first, last], start, 100 - start + size, KEY) == simple_mask(expected, KEY)
+
+
+@each_twin
 @given(st.integers(0, 255), st.one_of(st.text(), st.binary()), st.none() | st.binary(min_size=4, max_size=4))
 def test_round_trip(twin: ModuleType, first: int, payload: str | bytes, key: bytes | None) -> None:
     """What is written is read; text comes back as text where it is a whole message."""
@@ -146,6 +171,11 @@ def test_wrong_arguments(twin: ModuleType) -> None:
     for start, end in ((-1, 2), (2, 1), (0, 4)):
         with pytest.raises(ValueError):
             twin.apply_mask(b"abc", KEY, start, end)
+    for start, size, key in ((-1, 1, None), (0, -1, None), (0, 1, b"123")):
+        with pytest.raises(ValueError):
+            twin.gather([b"abc"], start, size, key)
+    with pytest.raises(TypeError):
+        twin.gather(["abc"], 0, 1, KEY)
     with pytest.raises(ValueError):
         twin.read_frame(b"abc", 4, False, 10)
     with pytest.raises(ValueError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+import tracemalloc
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -14,6 +16,7 @@ from websockets.frames import Frame as PeerFrame
 from websockets.frames import Opcode
 
 from nimloop_ws import CLIENT, SERVER, Close, Deflate, Event, Fragment, Ping, Pong, WsLimits, WsParser, encode_frame
+from nimloop_ws._codec import apply_mask
 from nimloop_ws.deflate import Agreement, Deflater
 from nimloop_ws.errors import (
     FrameError,
@@ -184,6 +187,39 @@ def test_many_messages_keep_their_windows() -> None:
             stream += encode_frame(1, deflater.compress(text.encode()), rsv1=True, mask=KEY)
     assert read([bytes(stream)], agreement=AGREEMENT) == (sent, None)
     assert read((bytes(stream[i : i + 7]) for i in range(0, len(stream), 7)), agreement=AGREEMENT) == (sent, None)
+
+
+@pytest.mark.parametrize("role", [SERVER, CLIENT])
+@given(st.lists(st.sampled_from([1, 2, 3, 5, 4095, 4096, 4097, 9001, 65536]), min_size=1, max_size=12))
+def test_large_frames_in_pieces_of_all_sizes(role: bool, sizes: list[int]) -> None:  # noqa: FBT001
+    """Large pieces are kept as they come, small ones are joined; the message does not depend on which came when."""
+    mask = KEY if role else None
+    first, second, text = random.Random(8).randbytes(70_001), random.Random(9).randbytes(9_000), "ä" * 9_000
+    stream = encode_frame(2, first, fin=False, mask=mask) + encode_frame(9, b"between", mask=mask)
+    stream += encode_frame(0, second, mask=mask) + encode_frame(1, text, mask=mask) + encode_frame(2, second, mask=mask)
+    pieces: list[bytes] = []
+    while stream:
+        for size in sizes if len(pieces) < 60 else [20_000]:  # enough of small ones
+            pieces.append(stream[:size])
+            stream = stream[size:]
+    assert read(pieces, role) == ([("ping", b"between"), first + second, text, second], None)
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="measures CPython's allocator")
+@pytest.mark.parametrize("kind", [1, 2])
+def test_an_announced_length_costs_nothing(kind: int) -> None:
+    """W9: memory grows with what has come, not with what a header says."""
+    parser = WsParser(SERVER, WsLimits(frame=1 << 30, message=1 << 30))
+    header = bytes((0x80 | kind, 0xFF)) + (1 << 30).to_bytes(8, "big") + KEY
+    tracemalloc.start()
+    try:
+        assert list(parser.feed(header)) == []
+        assert tracemalloc.get_traced_memory()[0] < 4096
+        for count in range(1, 9):
+            assert list(parser.feed(apply_mask(b"x" * 65536, KEY, 0, 65536))) == []
+            assert tracemalloc.get_traced_memory()[0] < 2 * count * 65536 + 65536
+    finally:
+        tracemalloc.stop()
 
 
 def test_events_wait_to_be_asked_for() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from nimloop_ws import _frame_py
 
 apply_mask = _frame_py.apply_mask
+gather = _frame_py.gather
 read_frame = _frame_py.read_frame
 encode_frame = _frame_py.encode_frame
 instructions = _frame_py.INSTRUCTIONS
@@ -19,6 +20,7 @@ if os.environ.get("NIMLOOP_EXTENSION") != "off":
         pass  # not built
     else:
         apply_mask = _frame_c.apply_mask
+        gather = _frame_c.gather
         read_frame = _frame_c.read_frame
         encode_frame = _frame_c.encode_frame
         instructions = _frame_c.INSTRUCTIONS

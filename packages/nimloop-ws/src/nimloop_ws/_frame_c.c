@@ -121,6 +121,17 @@ static void mask(uint8_t *out, const uint8_t *in, size_t size, uint32_t key)
         mask_wide(out, in, size, key);
 }
 
+/* The same for what lies `offset` bytes behind the place where the key begins. */
+static void mask_behind(uint8_t *out, const uint8_t *in, size_t size, uint32_t key, size_t offset)
+{
+    uint8_t bytes[4], turned[4];
+    memcpy(bytes, &key, 4);
+    for (size_t i = 0; i < 4; i++)
+        turned[i] = bytes[(offset + i) & 3];
+    memcpy(&key, turned, 4);
+    mask(out, in, size, key);
+}
+
 /* The sizes of the header and of the payload; 0 when the frame is incomplete, or one for the careful reader. */
 static int measure(const uint8_t *at, size_t size, int masked, uint64_t limit, size_t *header, size_t *payload)
 {
@@ -218,6 +229,66 @@ static PyObject *apply_mask(PyObject *module, PyObject *const *args, Py_ssize_t 
         mask((uint8_t *)PyBytes_AsString(result), (const uint8_t *)data.buf + start, (size_t)(end - start), key);
     PyBuffer_Release(&data);
     return result;
+}
+
+/* Take up to `*left` bytes of a piece from `*start` on, which counts over all pieces, to `out`. */
+static int gather_piece(PyObject *piece, uint8_t *out, Py_ssize_t *start, Py_ssize_t *left, Py_ssize_t done,
+                        const uint32_t *key)
+{
+    Py_buffer data;
+    if (PyObject_GetBuffer(piece, &data, PyBUF_SIMPLE) < 0)
+        return -1;
+    const Py_ssize_t skipped = *start < data.len ? *start : data.len;
+    const Py_ssize_t size = *left < data.len - skipped ? *left : data.len - skipped;
+    const uint8_t *in = (const uint8_t *)data.buf + skipped;
+    if (key != NULL)
+        mask_behind(out + done, in, (size_t)size, *key, (size_t)done);
+    else if (size > 0)
+        memcpy(out + done, in, (size_t)size);
+    *start -= skipped;
+    *left -= size;
+    PyBuffer_Release(&data);
+    return 0;
+}
+
+static PyObject *gather(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    uint32_t key;
+    if (check_count("gather", count, 4) < 0)
+        return NULL;
+    Py_ssize_t start = PyLong_AsSsize_t(args[1]);
+    const Py_ssize_t wanted = PyLong_AsSsize_t(args[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    const int masked = args[3] != Py_None;
+    if (masked && read_key(args[3], &key) < 0)
+        return NULL;
+    if (start < 0 || wanted < 0) {
+        PyErr_SetString(PyExc_ValueError, "start or size is negative");
+        return NULL;
+    }
+    PyObject *result = PyBytes_FromStringAndSize(NULL, wanted);
+    if (result == NULL)
+        return NULL;
+    uint8_t *out = (uint8_t *)PyBytes_AsString(result);
+    Py_ssize_t left = wanted;
+    for (Py_ssize_t i = 0; left > 0; i++) {
+        PyObject *piece = i < PyList_Size(args[0]) ? PyList_GetItem(args[0], i) : NULL;
+        if (piece == NULL) {
+            if (!PyErr_Occurred())
+                PyErr_Format(PyExc_ValueError, "%zd bytes are not there", left);
+            goto failed;
+        }
+        Py_INCREF(piece);
+        const int taken = gather_piece(piece, out, &start, &left, wanted - left, masked ? &key : NULL);
+        Py_DECREF(piece);
+        if (taken < 0)
+            goto failed;
+    }
+    return result;
+failed:
+    Py_DECREF(result);
+    return NULL;
 }
 
 /* The payload of a frame; a whole text message as str. NULL without an exception: not UTF-8. */
@@ -347,6 +418,7 @@ static int name_instructions(PyObject *module)
 
 static PyMethodDef methods[] = {
     {"apply_mask", (PyCFunction)(void (*)(void))apply_mask, METH_FASTCALL, NULL},
+    {"gather", (PyCFunction)(void (*)(void))gather, METH_FASTCALL, NULL},
     {"read_frame", (PyCFunction)(void (*)(void))read_frame, METH_FASTCALL, NULL},
     {"encode_frame", (PyCFunction)(void (*)(void))encode_frame, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

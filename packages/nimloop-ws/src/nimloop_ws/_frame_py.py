@@ -36,6 +36,19 @@ def apply_mask(data: Buffer, key: bytes, start: int, end: int, /) -> bytes:
     return masked.to_bytes(size, "little")
 
 
+def gather(pieces: list[Buffer], start: int, size: int, key: bytes | None, /) -> bytes:
+    """Return `size` bytes of the pieces, as if they were one, from `start` on; unmasked when there is a `key`.
+
+    The key counts from `start`. Raises ValueError when there are not so many.
+    """
+    if start < 0 or size < 0:
+        raise ValueError("start or size is negative")
+    part = b"".join(pieces)[start : start + size]
+    if len(part) < size:
+        raise ValueError(f"{size - len(part)} bytes are not there")
+    return part if key is None else apply_mask(part, key, 0, size)
+
+
 def read_frame(data: Buffer, start: int, masked: bool, limit: int, /) -> Frame | None:  # noqa: FBT001
     """Return the first byte of the frame at `start`, its payload unmasked, and where the next one begins.
 

@@ -8,7 +8,7 @@ from typing import Final, final
 
 from nimloop_ws.errors import InvalidTextError, MessageTooBigError
 
-_SMALL: Final = 4096  # pieces below this are joined at once: kept apart, each would cost more than it holds
+SMALL: Final = 4096  # pieces below this are joined at once: kept apart, each would cost more than it holds
 _JOINED: Final = 65536
 
 _utf8: Final = codecs.getincrementaldecoder("utf-8")
@@ -59,7 +59,7 @@ class BinaryPieces:
     def add(self, piece: bytes) -> None:
         """Take the next piece."""
         self.size += len(piece)
-        if len(piece) < _SMALL:
+        if len(piece) < SMALL:
             self._small += piece
             if len(self._small) >= _JOINED:
                 self._flush()

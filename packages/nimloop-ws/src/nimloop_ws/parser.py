@@ -24,8 +24,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, final
 
-from nimloop_ws._codec import apply_mask, read_frame
-from nimloop_ws._message import BinaryPieces, TextPieces
+from nimloop_ws._codec import apply_mask, gather, read_frame
+from nimloop_ws._frame_py import Buffer
+from nimloop_ws._message import SMALL, BinaryPieces, TextPieces
 from nimloop_ws.deflate import Agreement, Inflater
 from nimloop_ws.errors import (
     FrameError,
@@ -143,6 +144,9 @@ class WsParser:
         "_final",
         "_fragments",
         "_inflater",
+        "_kept",
+        "_kept_from",
+        "_kept_size",
         "_key",
         "_kind",
         "_left",
@@ -178,6 +182,9 @@ class WsParser:
         self._opcode = 0
         self._final = False
         self._left = 0  # bytes of its payload that are still to come
+        self._kept: list[Buffer] | None = None  # what was read of it, as it came, if it is a large one
+        self._kept_from = 0  # where in the first of those its payload begins
+        self._kept_size = 0
         self._key = b""  # turned so that it fits the next byte; empty when the frame is not masked
         # The message that is open:
         self._kind = 0  # TEXT or BINARY, 0: none
@@ -248,7 +255,7 @@ class WsParser:
             self._state = _FAILED
             self._data = b""
             self._position = 0
-            self._pieces = None
+            self._pieces = self._kept = None
             raise
 
     def reset(self) -> None:
@@ -390,19 +397,51 @@ class WsParser:
         if not self._role:
             return bytes(self._data[start:end])
         key = self._key
-        if size & 3:
-            turn = size & 3
-            self._key = key[turn:] + key[:turn]
+        self._turn_key(size)
         return apply_mask(self._data, key, start, end)
+
+    def _turn_key(self, size: int) -> None:
+        turn = size & 3
+        if turn:
+            self._key = self._key[turn:] + self._key[:turn]
+
+    def _keep(self, size: int) -> None:
+        """Put aside what has come of a large frame: its parts are unmasked and put together in one go."""
+        kept = self._kept
+        if kept is None:
+            kept = self._kept = []
+            self._kept_from = self._position
+            self._kept_size = 0
+        kept.append(self._data)
+        self._kept_size += size
+        self._left -= size
+        self._position = len(self._data)
+
+    def _take_kept(self, there: int) -> bytes:
+        """Return what was put aside, and what there is now, unmasked."""
+        more = min(self._left, there)
+        self._keep(more)
+        self._position = more
+        kept = self._kept
+        assert kept is not None
+        self._kept = None
+        key = self._key if self._role else None
+        self._turn_key(self._kept_size)
+        return gather(kept, self._kept_from, self._kept_size, key)
 
     # Reading a message ----------------------------------------------------------------------------------------
 
     def _read_data(self) -> Event | None:
         """Take what is there of a data frame; return the message, or the piece of it, that it completes."""
-        piece = self._take(self._left)
+        there = len(self._data) - self._position
+        if there < self._left:
+            if there == 0:
+                return None
+            if there >= SMALL and self._kind == BINARY and not self._compressed and not self._fragments:
+                self._keep(there)
+                return None
+        piece = self._take(self._left) if self._kept is None else self._take_kept(there)
         frame_ended = self._left == 0
-        if not piece and not frame_ended:
-            return None
         if frame_ended:
             self._state = _FRAME
         last = frame_ended and self._final
@@ -454,4 +493,4 @@ class WsParser:
     def _end_message(self) -> None:
         self._kind = self._size = 0
         self._compressed = False
-        self._pieces = None
+        self._pieces = self._kept = None

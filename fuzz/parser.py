@@ -1,14 +1,17 @@
-"""atheris' target for the parser: `hatch run fuzz:parser`.
+"""atheris' target for the parser: `hatch run fuzz:parser`, and for chunked bodies alone `hatch run fuzz:chunks`.
 
 The first bytes of an input choose limits, cuts and whether it is of requests or of responses; the rest is parsed whole,
 in pieces, and with each twin of the scanner. Every way must give the same events, or the same error, and no other
-exception than those the parser promises. What h11 takes too must have the same method, target and body.
+exception than those the parser promises. What h11 takes too must have the same method, target and body. With
+``--chunks`` the rest is what follows the head of a request with a chunked body, so that no run is lost on a bad head.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
+from types import ModuleType
 
 import h11
 
@@ -22,9 +25,9 @@ with atheris.instrument_imports(include=["nimloop_http"]):
 try:
     from nimloop_http import _scan
 except ImportError:
-    TWINS = [(_scan_py.scan_request, _scan_py.split_fields)]
+    TWINS: list[ModuleType] = [_scan_py]
 else:
-    TWINS = [(_scan_py.scan_request, _scan_py.split_fields), (_scan.scan_request, _scan.split_fields)]
+    TWINS = [_scan_py, _scan]
 
 LIMITS = [
     Limits(),
@@ -32,6 +35,9 @@ LIMITS = [
     Limits(request_line=17, header_bytes=12, headers=1, body=0, chunk_line=1, trailer_bytes=4),
 ]
 METHODS = ["GET", "HEAD", "CONNECT", "POST"]
+ROOMY_HEADS = [replace(limits, request_line=100, header_bytes=100, headers=9) for limits in LIMITS]
+CHUNKS_ALONE = "--chunks" in sys.argv
+CHUNKED = b"POST / HTTP/1.1\r\nHost:a\r\nTransfer-Encoding:chunked\r\n\r\n"
 
 
 def told(event: object) -> tuple[object, ...]:
@@ -121,12 +127,16 @@ def test_one_input(given: bytes) -> None:
     limits = LIMITS[given[0] % 3]
     methods = None if given[1] & 1 else [METHODS[given[1] >> shift & 3] for shift in (2, 4, 6)]
     data = given[4:]
+    if CHUNKS_ALONE:
+        limits = ROOMY_HEADS[given[0] % 3]
+        methods, data = None, CHUNKED + data
     one, two = sorted((given[2] % (len(data) + 1), given[3] * 3 % (len(data) + 1)))
     ways = [[data], [data[:one], data[one:two], data[two:]], [data[i : i + 1] for i in range(len(data))]]
     results = []
-    for scan_request, split_fields in TWINS:
-        vars(parser_module).update(scan_request=scan_request, split_fields=split_fields)
-        vars(_headers).update(split_fields=split_fields)
+    for twin in TWINS:
+        for name in ("scan_request", "join_chunks", "split_fields"):
+            setattr(parser_module, name, getattr(twin, name))
+        vars(_headers)["split_fields"] = twin.split_fields
         results += [parse(pieces, limits, methods) for pieces in ways]
     assert all(result == results[0] for result in results), results
     if methods is None:
@@ -135,5 +145,5 @@ def test_one_input(given: bytes) -> None:
 
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, test_one_input)
+    atheris.Setup([each for each in sys.argv if each != "--chunks"], test_one_input)
     atheris.Fuzz()

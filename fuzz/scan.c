@@ -66,6 +66,56 @@ static void check_head(const Byte *data, const Byte *end, const Bounds *bounds)
     CHECK(read_head(data, head.end, bounds, &shorter) && shorter.end == head.end && shorter.flags == head.flags);
 }
 
+/* One byte at a time, as RFC 9112 7.1 has it: how far it is good and plain, and what the data is. */
+static Chunks plainly_join(Chunks chunks, const Byte *end, long long room, ptrdiff_t line, Byte *to)
+{
+    for (;;) {
+        if (chunks.left > 0) {
+            if (chunks.at == end)
+                return chunks;
+            *to++ = *chunks.at++;
+            chunks.left--;
+        } else if (chunks.left == 0) {
+            if (end - chunks.at < 2 || memcmp(chunks.at, "\r\n", 2) != 0)
+                return chunks;
+            chunks.at += 2;
+            chunks.left = -1;
+        } else {
+            const Byte *stop = plainly_search(chunks.at, end, "\r\n", 2);
+            ptrdiff_t digits = stop == NULL ? 0 : stop - chunks.at;
+            if (digits < 1 || digits > 16 || digits > line)
+                return chunks;
+            char text[17] = "", *last;
+            memcpy(text, chunks.at, (size_t)digits);
+            if (strspn(text, "0123456789abcdefABCDEF") != (size_t)digits)
+                return chunks;
+            unsigned long long size = strtoull(text, &last, 16);
+            if (size == 0 || size > (unsigned long long)(room - chunks.size))
+                return chunks;
+            chunks.at = stop + 2;
+            chunks.left = (long long)size;
+            chunks.size += (long long)size;
+        }
+    }
+}
+
+static void check_chunks(const Byte *data, const Byte *end, long long left, long long room, ptrdiff_t line)
+{
+    Chunks found = {data, left, 0};
+    Byte *joined = malloc((size_t)(end - data) + 1), *to = joined;
+    const Chunks wanted = plainly_join(found, end, room, line, joined);
+    const Byte *piece;
+    ptrdiff_t size;
+    while ((size = next_piece(&found, end, room, line, &piece)) > 0) {
+        CHECK(data <= piece && piece + size == found.at && found.at <= end);
+        CHECK(memcmp(to, piece, (size_t)size) == 0);
+        to += size;
+    }
+    CHECK(found.at == wanted.at && found.left == wanted.left && found.size == wanted.size);
+    CHECK(found.size <= room && (found.left <= 0 || found.at == end));
+    free(joined);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
     Byte *data = malloc(size ? size : 1);
@@ -80,6 +130,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     const Bounds tight = {(ptrdiff_t)(size % 64), (ptrdiff_t)(size % 128), (ptrdiff_t)(size % 5)};
     check_head(data, end, &generous);
     check_head(data, end, &tight);
+    check_chunks(data, end, -1, PTRDIFF_MAX, PTRDIFF_MAX);
+    check_chunks(data, end, -1, (long long)(size % 40), (ptrdiff_t)(size % 18));
+    check_chunks(data, end, (long long)(size % 7) - 1, 1 << 20, 16);
     Field field; /* unchecked bytes must be harmless, too */
     for (const Byte *at = data; (at = next_field(at, end, &field)) != NULL;)
         CHECK(field.value_end <= end && field.name >= data);

@@ -66,6 +66,7 @@ def of_nimloop() -> tuple[Read, Callable[[bytes], object]]:
     print(f"build scanner: {_scanner.IMPLEMENTATION}", flush=True)
     reader = HttpParser()
     push, next_event, scan = reader.push, reader.next_event, _scanner.scan_request
+    bounds = (8192, 8192, 100)
 
     def read(data: bytes, fields: bool) -> Reading:  # noqa: FBT001
         push(data)
@@ -80,7 +81,7 @@ def of_nimloop() -> tuple[Read, Callable[[bytes], object]]:
             next_event()
         return (head.method, head.target, head.keep_alive, size, len(head.headers.fields()) if fields else 0)
 
-    return read, lambda data: scan(data, 0, 8192, 8192, 100)
+    return read, lambda data: scan(data, 0, bounds)
 
 
 class _Collector:

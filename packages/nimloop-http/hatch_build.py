@@ -35,6 +35,7 @@ COMPILED_MODULES = (
     "_dispatch",
     "_encode",
     "_encode_py",
+    "_events",
     "_framing",
     "_grammar",
     "_head",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import NamedTuple, Protocol
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from nimloop_http import _headers, _scan_py
 from nimloop_http import parser as parser_module
 
-Scan = tuple[int, str, str, int, int]
+Scan = tuple[int, bytes, str, str, int, int]
 
 
 class Find(Protocol):
@@ -24,19 +25,24 @@ class Find(Protocol):
 class Twin(NamedTuple):
     """One implementation of the scanner."""
 
-    scan_request: Callable[[bytes | bytearray, int, int, int, int], Scan | None]
+    scan_request: Callable[[bytes | bytearray, int, tuple[int, ...]], Scan | None]
+    join_chunks: Callable[[bytes | bytearray, int, int, int, int], tuple[int, int, int, bytes]]
     split_fields: Callable[[bytes | bytearray], list[tuple[str, str]]]
     find_crlf: Find
     find_double_crlf: Find
 
 
-TWINS = {"Python": Twin(_scan_py.scan_request, _scan_py.split_fields, _scan_py.find_crlf, _scan_py.find_double_crlf)}
+def _twin(module: ModuleType) -> Twin:
+    return Twin(*(getattr(module, name) for name in Twin._fields))
+
+
+TWINS = {"Python": _twin(_scan_py)}
 try:
     from nimloop_http import _scan
 except ImportError:
     pass
 else:
-    TWINS["C"] = Twin(_scan.scan_request, _scan.split_fields, _scan.find_crlf, _scan.find_double_crlf)
+    TWINS["C"] = _twin(_scan)
 
 
 @contextmanager
@@ -45,6 +51,7 @@ def use(name: str) -> Iterator[None]:
     twin = TWINS[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parser_module, "scan_request", twin.scan_request)
+        patch.setattr(parser_module, "join_chunks", twin.join_chunks)
         patch.setattr(parser_module, "split_fields", twin.split_fields)
         patch.setattr(_headers, "split_fields", twin.split_fields)
         yield

@@ -27,9 +27,8 @@ LIMITS = Limits()
 def scanned(head: str, limits: Limits) -> Scan | None:
     """Scan a whole head with each twin; they agree."""
     data = head.encode("latin-1")
-    results = {
-        twin.scan_request(data, 0, limits.request_line, limits.header_bytes, limits.headers) for twin in TWINS.values()
-    }
+    bounds = (limits.request_line, limits.header_bytes, limits.headers)
+    results = {twin.scan_request(data, 0, bounds) for twin in TWINS.values()}
     (result,) = results
     return result
 

@@ -31,7 +31,7 @@ def twin(request: pytest.FixtureRequest) -> Twin:
 
 def scanned(data: bytes | bytearray, twin: Twin, start: int = 0) -> Scan | None:
     """Scan with generous limits."""
-    return twin.scan_request(data, start, 8192, 8192, 100)
+    return twin.scan_request(data, start, (8192, 8192, 100))
 
 
 def flags_of(twin: Twin, *fields: str, line: str = "POST / HTTP/1.1") -> tuple[int, int]:
@@ -40,7 +40,7 @@ def flags_of(twin: Twin, *fields: str, line: str = "POST / HTTP/1.1") -> tuple[i
     result = scanned(data, twin)
     assert result is not None
     assert result[0] == len(data)
-    return result[3:]
+    return result[4:]
 
 
 # What they say ----------------------------------------------------------------------------------------------------
@@ -48,11 +48,15 @@ def flags_of(twin: Twin, *fields: str, line: str = "POST / HTTP/1.1") -> tuple[i
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_the_usual_request(twin: Twin, kind: type[bytes | bytearray]) -> None:
-    """From anywhere in a buffer: where it ends, method, target, flags, and no length."""
+    """From anywhere in a buffer: where it ends, its bytes, method, target, flags, and no length."""
     head = b"GET /a?b HTTP/1.1\r\nHost:\t a.example:80 \r\nUser-Agent: x\r\nAccept: */*\r\n\r\n"
-    assert scanned(kind(head + b"rest"), twin) == (len(head), "GET", "/a?b", USUAL, -1)
-    assert scanned(kind(b"...." + head), twin, 4) == (len(head) + 4, "GET", "/a?b", USUAL, -1)
-    assert scanned(kind(head), twin, 1) == (len(head), "ET", "/a?b", USUAL, -1)
+    assert scanned(kind(head + b"rest"), twin) == (len(head), head, "GET", "/a?b", USUAL, -1)
+    assert scanned(kind(b"...." + head), twin, 4) == (len(head) + 4, head, "GET", "/a?b", USUAL, -1)
+    assert scanned(kind(head), twin, 1) == (len(head), head[1:], "ET", "/a?b", USUAL, -1)
+    result = scanned(kind(head), twin)
+    assert result is not None
+    assert type(result[1]) is bytes
+    assert (result[1] is head) == (kind is bytes)  # what is all of it already is not copied
     assert scanned(kind(head[:-1]), twin) is None
 
 
@@ -62,7 +66,7 @@ def test_a_method_is_any_token(twin: Twin, method: str) -> None:
     for text in (method, method + "X", method[:-1] or "x"):
         result = scanned(f"{text} / HTTP/1.1\r\nHost: a\r\n\r\n".encode(), twin)
         assert result is not None
-        assert result[1:4] == (text, "/", USUAL)
+        assert result[2:5] == (text, "/", USUAL)
 
 
 HOST = "Host: a"
@@ -177,10 +181,10 @@ def test_limits_are_exact(twin: Twin) -> None:
     """Just so much is good, one more is not."""
     data = b"GET /abc HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n"
     exact = (17, 15, 2)
-    assert twin.scan_request(data, 0, *exact) is not None
+    assert twin.scan_request(data, 0, exact) is not None
     for which in range(3):
-        less = [limit - (number == which) for number, limit in enumerate(exact)]
-        assert twin.scan_request(data, 0, *less) is None
+        less = tuple(limit - (number == which) for number, limit in enumerate(exact))
+        assert twin.scan_request(data, 0, less) is None
 
 
 # That they agree --------------------------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ limits_of_any_size = st.just((8192, 8192, 100)) | st.tuples(st.integers(0, 40), 
 @example(data=b"GET / HTTP/1.1\r\nhost:a\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", limits=(99, 99, 9))
 def test_the_twins_agree(data: bytes, limits: tuple[int, int, int]) -> None:
     """On heads that are good, on those that are not, and about the fields in them."""
-    assert len({twin.scan_request(data, 0, *limits) for twin in TWINS.values()}) == 1
+    assert len({twin.scan_request(data, 0, limits) for twin in TWINS.values()}) == 1
     if scanned(data, TWINS["Python"]) is not None:
         fields = [twin.split_fields(data) for twin in TWINS.values()]
         assert fields[0] == fields[-1]
@@ -339,7 +343,11 @@ def test_no_byte_behind_the_end_is_looked_at(guarded: Guarded, byte: bytes) -> N
             run + b"\r\n\r",
         ):
             view = guarded.view(text)
-            assert c.scan_request(view, 0, 8192, 8192, 100) == scanned(text, TWINS["Python"])  # type: ignore[arg-type]
+            assert c.scan_request(view, 0, (8192, 8192, 100)) == scanned(text, TWINS["Python"])  # type: ignore[arg-type]
+            for chunks, left in ((text, 0), (text, -1), (text, len(text) // 2), (b"9\r\n" + text, -1)):
+                joined = _scan_py.join_chunks(chunks, 0, left, 1 << 40, 16)
+                assert c.join_chunks(guarded.view(chunks), 0, left, 1 << 40, 16) == joined  # type: ignore[arg-type]
+            view = guarded.view(text)
             assert c.find_crlf(view) == text.find(b"\r\n")
             assert c.find_double_crlf(view) == _scan_py.find_double_crlf(text)
             assert isinstance(c.split_fields(view), list)  # type: ignore[arg-type]
@@ -349,13 +357,26 @@ def test_no_byte_behind_the_end_is_looked_at(guarded: Guarded, byte: bytes) -> N
 def test_wrong_arguments_are_errors() -> None:
     """The C has no checks by a signature; it must not crash, wherever it is told to begin."""
     c = TWINS["C"]
-    wrong: list[tuple[object, ...]] = [(), (b"",), (b"", "0", 1, 1, 1), ("text", 0, 1, 1, 1), (b"", None, 1, 1, 1)]
+    wrong: list[tuple[object, ...]] = [
+        (),
+        (b"",),
+        (b"", "0", (1, 1, 1)),
+        ("text", 0, (1, 1, 1)),
+        (b"", None, (1, 1, 1)),
+    ]
+    wrong += [(b"", 0, [1, 1, 1]), (b"", 0, (1, 1)), (b"", 0, (1, 1, 1, 1)), (b"", 0, (1, "1", 1))]
     for arguments in wrong:
         with pytest.raises(TypeError):
             c.scan_request(*arguments)  # type: ignore[arg-type]
     for start in (-1, 5, 1 << 40, 1 << 80):
-        assert c.scan_request(b"GET ", start, 1, 1, 1) is None
-    assert c.scan_request(bytearray(b"GET "), 9, 1, 1, 1) is None
+        assert c.scan_request(b"GET ", start, (1, 1, 1)) is None
+    assert c.scan_request(bytearray(b"GET "), 9, (1, 1, 1)) is None
+    for arguments in [(), ("text", 0, 0, 1, 1), (b"", "0", 0, 1, 1), (b"", 0, 0, 1, None), (b"", 0, 0, 1)]:
+        with pytest.raises(TypeError):
+            c.join_chunks(*arguments)  # type: ignore[arg-type]
+    for start, room, line in ((-1, 1, 1), (4, 1, 1), (1 << 80, 1, 1), (0, -1, 1), (0, 1, -1)):
+        with pytest.raises(ValueError, match="a place within the data, and limits of 0 at least"):
+            c.join_chunks(b"1\r\n", start, -1, room, line)
     for find in (c.find_crlf, c.find_double_crlf):
         for arguments in [(), ("text",), (b"", "0"), (b"", 0, "1"), (b"", 0, 1, 2)]:
             with pytest.raises(TypeError):
@@ -370,12 +391,15 @@ def test_wrong_arguments_are_errors() -> None:
 def test_no_reference_is_lost_or_kept() -> None:
     """Scanning again and again leaves the interpreter as it was."""
     c = TWINS["C"]
+    chunks = b"1\r\na\r\n10\r\n0123456789"
     data = bytearray(b"BREW /pot HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n")
 
     def work() -> None:
         for _ in range(1000):
-            c.scan_request(data, 0, 8192, 8192, 100)
-            c.scan_request(data, 1, 1, 1, 1)
+            c.scan_request(data, 0, (8192, 8192, 100))
+            c.scan_request(data, 1, (1, 1, 1))
+            c.join_chunks(data, 2, 3, 1000, 10)
+            c.join_chunks(chunks, 0, -1, 1000, 10)
             c.split_fields(data)
             c.find_crlf(data)
 
@@ -394,15 +418,16 @@ def test_the_module_can_be_loaded_anew() -> None:
     spec = _scan.__spec__
     assert spec is not None
     assert spec.loader is not None
+    head = b"GET / HTTP/1.0\r\n\r\n"
     again = spec.loader.create_module(spec)
     assert again is not None
     spec.loader.exec_module(again)
     assert again is not _scan
-    assert again.scan_request(b"GET / HTTP/1.0\r\n\r\n", 0, 99, 99, 9) == (18, "GET", "/", 0, -1)
+    assert again.scan_request(head, 0, (99, 99, 9)) == (18, head, "GET", "/", 0, -1)
     assert again.SIMD_NAME == _scan.SIMD_NAME
     del again
     gc.collect()
-    assert scanned(b"GET / HTTP/1.0\r\n\r\n", TWINS["C"]) == (18, "GET", "/", 0, -1)
+    assert scanned(head, TWINS["C"]) == (18, head, "GET", "/", 0, -1)
 
 
 @pytest.mark.parametrize("wanted", ["off", "auto"])

@@ -20,6 +20,7 @@ from tests.http.serving import Answer, Client, OnRequest, Site, parse, request
 
 from nimloop_core.testing import FakeClock
 from nimloop_http import HttpRequest, HttpResponse, Limits, ResponseStream, Timeouts
+from nimloop_http._scan_py import MOST_PIECES
 from nimloop_http._session import _PER_TURN
 from nimloop_http.errors import ResponseSentError, StaleResponseError
 
@@ -302,12 +303,13 @@ def test_a_body_in_crumbs_is_read_in_turns(timed_site: Site) -> None:
     timed_site.settle()
     (body,) = [session._receiving for session in timed_site.sessions]
     assert body is not None
+    crumbs = 2 * _PER_TURN * MOST_PIECES
     for seconds in (2.0, 2.9):
-        client.sock.send(b"1\r\nx\r\n" * 1000)
+        client.sock.sendall(b"1\r\nx\r\n" * crumbs)
         before = read = len(body._data)
-        while read < before + 1000:
+        while read < before + crumbs:
             timed_site.loop.run_once(0)
-            assert len(body._data) - read <= 2 * _PER_TURN
+            assert len(body._data) - read <= (_PER_TURN + 1) * MOST_PIECES
             read = len(body._data)
         timed_site.pass_time(seconds, 0.01)
     assert not client.poll()

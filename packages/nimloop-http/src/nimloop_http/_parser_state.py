@@ -9,24 +9,20 @@ from typing import Final
 
 HEAD: Final = 0
 FIXED: Final = 1
-CHUNK_LINE: Final = 2
-CHUNK_DATA: Final = 3
-CHUNK_END: Final = 4
-TRAILERS: Final = 5
-UNTIL_END: Final = 6
-MESSAGE_END: Final = 7
-LAST_END: Final = 8
-PAUSED: Final = 9
-SWITCHED: Final = 10
-OVER: Final = 11
-FAILED: Final = 12
+CHUNKS: Final = 2
+TRAILERS: Final = 3
+UNTIL_END: Final = 4
+MESSAGE_END: Final = 5
+LAST_END: Final = 6
+PAUSED: Final = 7
+SWITCHED: Final = 8
+OVER: Final = 9
+FAILED: Final = 10
 
 NAMES: Final = (
     "HEAD",
     "FIXED",
-    "CHUNK_LINE",
-    "CHUNK_DATA",
-    "CHUNK_END",
+    "CHUNKS",
     "TRAILERS",
     "UNTIL_END",
     "MESSAGE_END",
@@ -40,9 +36,7 @@ NAMES: Final = (
 WORDS: Final = (
     "reads a head",
     "reads a body with a Content-Length",
-    "reads a chunk's size and extensions",
-    "reads a chunk",
-    "reads the CRLF behind a chunk",
+    "reads chunks: sizes, extensions, data and the CRLF behind",
     "reads trailer fields and the empty line",
     "reads the body of a response that lasts until the peer ends the connection",
     "gives `End`",
@@ -58,15 +52,13 @@ MOVES: Final[dict[int, dict[int, str]]] = {
     HEAD: {
         HEAD: "an interim response, or no body where no End is wanted for that",
         FIXED: "Content-Length",
-        CHUNK_LINE: "Transfer-Encoding: chunked",
+        CHUNKS: "Transfer-Encoding: chunked",
         UNTIL_END: "a response with neither",
         MESSAGE_END: "no body",
         SWITCHED: "a response of 101, or of 2xx to CONNECT",
     },
     FIXED: {MESSAGE_END: "all of it was read"},
-    CHUNK_LINE: {CHUNK_DATA: "a size", TRAILERS: "a size of zero"},
-    CHUNK_DATA: {CHUNK_END: "all of it was read"},
-    CHUNK_END: {CHUNK_LINE: "it is there"},
+    CHUNKS: {HEAD: "a size of zero and the empty line", TRAILERS: "a size of zero and something else"},
     TRAILERS: {MESSAGE_END: "the empty line"},
     UNTIL_END: {LAST_END: "`end()`"},
     MESSAGE_END: {HEAD: "always"},

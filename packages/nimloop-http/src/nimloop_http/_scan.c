@@ -1,4 +1,5 @@
-/* Scan the head of a request: the twin of `_scan_py`. One call checks all of it and copies nothing but the target.
+/* Scan the head of a request, and take chunks apart: the twin of `_scan_py`. One call checks all of a head and copies
+nothing but the target; one call undoes the coding of as many chunks as there are.
 
 How it gets along: what may stand in a value, or in a target, is told for 16 bytes at a time (SSE2 and NEON belong to
 every x86-64 and AArch64, so that nothing has to be chosen at run time), and byte by byte where fewer are left: no byte
@@ -336,6 +337,61 @@ static const Byte *next_field(const Byte *at, const Byte *end, Field *field)
     return line_end + 2;
 }
 
+/* The chunks of a body --------------------------------------------------------------------------------------------- */
+
+/* Where a body stands: `left` bytes of a chunk are to come; at 0 the CR LF behind it is, and below that a size. */
+#define MOST_PIECES 64 /* as in _scan_py.py */
+
+typedef struct {
+    const Byte *at;
+    long long left;
+    long long size; /* of all chunks that were begun here */
+} Chunks;
+
+static int hex_digit(Byte byte)
+{
+    if (byte >= '0' && byte <= '9')
+        return byte - '0';
+    byte |= 0x20;
+    return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+/* Begin a chunk whose line is nothing but a size, other than zero. Of up to `line` digits, at most 16, no more than
+`room` bytes; 0 when it is something else, or incomplete. */
+static int begin_chunk(Chunks *chunks, const Byte *end, long long room, ptrdiff_t line)
+{
+    const Byte *at = chunks->at;
+    uint64_t size = 0;
+    int digit;
+    if (line > 16)
+        line = 16;
+    for (; at < end && line > 0 && (digit = hex_digit(*at)) >= 0; at++, line--)
+        size = size << 4 | (uint64_t)digit;
+    if (end - at < 2 || at[0] != '\r' || at[1] != '\n' || size == 0 || size > (uint64_t)(room - chunks->size))
+        return 0;
+    chunks->at = at + 2;
+    chunks->left = (long long)size;
+    chunks->size += (long long)size;
+    return 1;
+}
+
+/* The next piece of the data; 0 where there is none, or something that is looked at with care. */
+static ptrdiff_t next_piece(Chunks *chunks, const Byte *end, long long room, ptrdiff_t line, const Byte **piece)
+{
+    if (chunks->left == 0 && end - chunks->at >= 2 && chunks->at[0] == '\r' && chunks->at[1] == '\n') {
+        chunks->at += 2;
+        chunks->left = -1;
+    }
+    if (chunks->left < 0 && !begin_chunk(chunks, end, room, line))
+        return 0;
+    ptrdiff_t there = end - chunks->at;
+    ptrdiff_t size = chunks->left < there ? (ptrdiff_t)chunks->left : there;
+    *piece = chunks->at;
+    chunks->at += size;
+    chunks->left -= size;
+    return size;
+}
+
 /* For Python ------------------------------------------------------------------------------------------------------ */
 
 #ifndef SCAN_WITHOUT_PYTHON
@@ -402,40 +458,126 @@ static int to_size(PyObject *number, ptrdiff_t *size)
     return *size == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* scan_request(data, start, line, bytes, fields) -> (end, method, target, flags, length) or None */
+static int to_bounds(PyObject *tuple, Bounds *bounds)
+{
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != 3) {
+        PyErr_SetString(PyExc_TypeError, "the limits are a tuple of three numbers");
+        return -1;
+    }
+    if (to_size(PyTuple_GetItem(tuple, 0), &bounds->line) < 0 || to_size(PyTuple_GetItem(tuple, 1), &bounds->bytes) < 0)
+        return -1;
+    return to_size(PyTuple_GetItem(tuple, 2), &bounds->fields);
+}
+
+/* A tuple that takes over all items; NULL when one of them is. */
+static PyObject *tuple_of(PyObject *const *items, Py_ssize_t size)
+{
+    int good = 1;
+    PyObject *tuple = PyTuple_New(size);
+    for (Py_ssize_t i = 0; i < size; i++) {
+        good = good && items[i] != NULL;
+        if (tuple != NULL)
+            PyTuple_SetItem(tuple, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (!good)
+        Py_CLEAR(tuple);
+    return tuple;
+}
+
+/* Part of an object that was looked at: itself where that is all of it, and can be kept. */
+static PyObject *part_of(PyObject *object, const Input *input, const Byte *at, const Byte *end)
+{
+    if (at == input->at && end == input->end && PyBytes_CheckExact(object)) {
+        Py_INCREF(object);
+        return object;
+    }
+    return PyBytes_FromStringAndSize((const char *)at, end - at);
+}
+
+/* scan_request(data, start, (line, bytes, fields)) -> (end, raw, method, target, flags, length) or None */
 static PyObject *scan_request(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
     ptrdiff_t start;
     Bounds bounds;
     Input input;
-    if (nargs != 5) {
-        PyErr_SetString(PyExc_TypeError, "scan_request() takes 5 arguments");
+    if (nargs != 3) {
+        PyErr_SetString(PyExc_TypeError, "scan_request() takes 3 arguments");
         return NULL;
     }
-    if (to_size(args[1], &start) < 0 || to_size(args[2], &bounds.line) < 0 || to_size(args[3], &bounds.bytes) < 0
-        || to_size(args[4], &bounds.fields) < 0 || look(args[0], &input) < 0)
+    if (to_size(args[1], &start) < 0 || to_bounds(args[2], &bounds) < 0 || look(args[0], &input) < 0)
         return NULL;
 
     Head head;
-    PyObject *result = NULL;
+    PyObject *result;
     if (start < 0 || start > input.end - input.at || !read_head(input.at + start, input.end, &bounds, &head)) {
         result = Py_None;
         Py_INCREF(result);
-    } else if ((result = PyTuple_New(5)) != NULL) {
+    } else {
         PyObject *items[] = {
             PyLong_FromSsize_t(head.end - input.at),
+            part_of(args[0], &input, input.at + start, head.end),
             method_of(module, input.at + start, head.method_end),
             text_of(head.target, head.target_end),
             PyLong_FromLong(head.flags),
             PyLong_FromLongLong(head.length),
         };
-        int good = 1;
-        for (Py_ssize_t i = 0; i < 5; i++) {
-            good = good && items[i] != NULL;
-            PyTuple_SetItem(result, i, items[i]);
-        }
-        if (!good)
-            Py_CLEAR(result);
+        result = tuple_of(items, sizeof items / sizeof *items);
+    }
+    leave(&input);
+    return result;
+}
+
+/* The data of all chunks there are, as bytes. They are read once to measure, and once to copy: reading the sizes again
+costs less than to move what was copied already. */
+static PyObject *data_of(Chunks *chunks, const Byte *end, long long room, ptrdiff_t line)
+{
+    Chunks again = *chunks;
+    const Byte *piece;
+    ptrdiff_t size, total = 0;
+    for (int pieces = 0; pieces < MOST_PIECES && (size = next_piece(chunks, end, room, line, &piece)) > 0; pieces++)
+        total += size;
+    PyObject *body = PyBytes_FromStringAndSize(NULL, total);
+    if (body == NULL)
+        return NULL;
+    char *to = PyBytes_AsString(body);
+    while (total > 0 && (size = next_piece(&again, end, room, line, &piece)) > 0) {
+        if (size > total) /* only where another thread has changed a bytearray meanwhile */
+            size = total;
+        memcpy(to, piece, (size_t)size);
+        to += size;
+        total -= size;
+    }
+    memset(to, 0, (size_t)total);
+    return body;
+}
+
+/* join_chunks(data, start, left, room, line) -> (end, left, size, body) */
+static PyObject *join_chunks(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    ptrdiff_t start, left, room, line;
+    Input input;
+    if (nargs != 5) {
+        PyErr_SetString(PyExc_TypeError, "join_chunks() takes 5 arguments");
+        return NULL;
+    }
+    if (to_size(args[1], &start) < 0 || to_size(args[2], &left) < 0 || to_size(args[3], &room) < 0
+        || to_size(args[4], &line) < 0 || look(args[0], &input) < 0)
+        return NULL;
+    PyObject *result = NULL;
+    if (start < 0 || start > input.end - input.at || room < 0 || line < 0) {
+        PyErr_SetString(PyExc_ValueError, "join_chunks() wants a place within the data, and limits of 0 at least");
+    } else {
+        Chunks chunks = {input.at + start, left, 0};
+        PyObject *body = data_of(&chunks, input.end, room, line);
+        PyObject *items[] = {
+            PyLong_FromSsize_t(chunks.at - input.at),
+            PyLong_FromLongLong(chunks.left),
+            PyLong_FromLongLong(chunks.size),
+            body,
+        };
+        result = tuple_of(items, sizeof items / sizeof *items);
     }
     leave(&input);
     return result;
@@ -536,6 +678,7 @@ static void free_module(void *module)
 
 static PyMethodDef functions[] = {
     {"scan_request", FAST(scan_request), NULL},
+    {"join_chunks", FAST(join_chunks), NULL},
     {"split_fields", split_fields, METH_O, NULL},
     {"find_crlf", FAST(find_crlf), NULL},
     {"find_double_crlf", FAST(find_double_crlf), NULL},

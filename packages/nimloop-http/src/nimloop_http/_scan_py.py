@@ -1,4 +1,4 @@
-"""Scan the head of a request: the readable form of `_scan`, and its twin.
+"""Scan the head of a request, and take chunks apart: the readable form of `_scan`, and its twin.
 
 A head that nearly every client sends (HTTP/1.1, a path, one Host, no body) is one match of one pattern. Another one
 is matched by a wider pattern, and the fields that decide about framing or connection are looked at one by one: each is
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nimloop_http._grammar import CONTROL_FIELDS, FIELDS, PLAIN_HEAD, PLAIN_HOST, REQUEST_HEAD
+from nimloop_http._grammar import CONTROL_FIELDS, FIELDS, PLAIN_CHUNK, PLAIN_HEAD, PLAIN_HOST, REQUEST_HEAD
 
 HTTP_1_1: Final = 1
 """The version is 1.1; without it 1.0."""
@@ -24,7 +24,10 @@ CAREFUL: Final = 16
 """Neither the other flags but the version, nor the length, have been looked at."""
 
 Data = bytes | bytearray
-Scan = tuple[int, str, str, int, int]
+Scan = tuple[int, bytes, str, str, int, int]
+
+MOST_PIECES: Final = 64
+"""As many chunks are joined at a time: a body in crumbs must not keep everybody else waiting."""
 
 _PLAIN_FLAGS: Final = HTTP_1_1 | KEEP_ALIVE
 _SHORTEST_FIELD: Final = 4  # "a:" CR LF
@@ -32,11 +35,11 @@ _LONGEST_LENGTH: Final = 18  # digits that 63 bits surely hold
 _METHODS: Final = {b"GET": "GET", b"HEAD": "HEAD", b"POST": "POST", b"PUT": "PUT", b"DELETE": "DELETE"}
 
 
-def scan_request(data: Data, start: int, line: int, size: int, fields: int, /) -> Scan | None:
+def scan_request(data: Data, start: int, bounds: tuple[int, ...], /) -> Scan | None:
     """Take the head of a request apart; None when it is incomplete, malformed or larger than it may be.
 
-    `line`, `size` and `fields` are the limits of the request line, of the header section and of the number of fields.
-    Gives where the head ends, method, target, flags, and the length that is announced for the body or −1.
+    `bounds` are the limits of the request line, of the header section and of the number of fields. Gives where the head
+    ends, its bytes, method, target, flags, and the length that is announced for the body or −1.
     """
     match = PLAIN_HEAD.match(data, start)
     plain = match is not None
@@ -46,13 +49,15 @@ def scan_request(data: Data, start: int, line: int, size: int, fields: int, /) -
             return None
     end = match.end()
     most = end - start
+    line, size, fields = bounds
     if most > line or most > size or most > fields * _SHORTEST_FIELD:
         length = data.find(b"\r\n", start) - start
         if length > line or most - length - 4 > size or data.count(b"\r\n", start, end) - 2 > fields:
             return None
+    raw = data if type(data) is bytes and most == len(data) else bytes(data[start:end])
     if plain:
         name, target = match.groups()
-        return end, _METHODS.get(name) or name.decode(), target.decode(), _PLAIN_FLAGS, -1
+        return end, raw, _METHODS.get(name) or name.decode(), target.decode(), _PLAIN_FLAGS, -1
     name, target, minor = match.groups()
     flags = KEEP_ALIVE | HTTP_1_1 if minor == b"1" else 0
     length = -1
@@ -63,7 +68,7 @@ def scan_request(data: Data, start: int, line: int, size: int, fields: int, /) -
     if flags & CAREFUL:
         flags &= CAREFUL | HTTP_1_1
         length = -1
-    return end, name.decode(), target.decode(), flags, length
+    return end, raw, name.decode(), target.decode(), flags, length
 
 
 def _read_fields(fields: list[tuple[bytes, bytes]], flags: int) -> tuple[int, int]:
@@ -100,6 +105,38 @@ def _read_fields(fields: list[tuple[bytes, bytes]], flags: int) -> tuple[int, in
     if (4 not in seen and flags & HTTP_1_1) or (length >= 0 and flags & CHUNKED):
         flags |= CAREFUL
     return flags, length
+
+
+def join_chunks(data: Data, start: int, left: int, room: int, line: int, /) -> tuple[int, int, int, bytes]:
+    """Undo the coding of the chunks that are there, up to `MOST_PIECES`, with nothing but a size in their lines.
+
+    `left` bytes of a chunk are to come; at 0 the CR LF behind it is, and at −1 the line with the size of the next.
+    `room` and `line` are the limits of all sizes and of the bytes in such a line. Gives where the first byte is that is
+    missing, or has to be looked at with care; `left` as it is there; the sizes of the chunks that were begun; the data.
+    """
+    size = 0
+    pieces: list[bytes | bytearray] = []
+    while len(pieces) < MOST_PIECES:
+        if left == 0 and data[start : start + 2] == b"\r\n":
+            start += 2
+            left = -1
+        if left < 0:
+            match = PLAIN_CHUNK.match(data, start)
+            if match is None or match.end() - start - 2 > line:
+                break
+            found = int(match.group(1), 16)
+            if found == 0 or found > room - size:
+                break
+            start = match.end()
+            size += found
+            left = found
+        piece = data[start : start + left]
+        if not piece:
+            break
+        pieces.append(piece)
+        start += len(piece)
+        left -= len(piece)
+    return start, left, size, bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
 def split_fields(head: Data, /) -> list[tuple[str, str]]:

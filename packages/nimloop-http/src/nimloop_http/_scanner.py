@@ -1,4 +1,4 @@
-"""Picks how heads are scanned: in C where that was built, unless ``NIMLOOP_EXTENSION=off`` forbids it."""
+"""Picks how heads are scanned and chunks joined: in C where that is built, unless ``NIMLOOP_EXTENSION=off`` is set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from nimloop_http import _scan_py
 
 scan_request = _scan_py.scan_request
+join_chunks = _scan_py.join_chunks
 split_fields = _scan_py.split_fields
 find_crlf = _scan_py.find_crlf
 find_double_crlf = _scan_py.find_double_crlf
@@ -20,6 +21,7 @@ if os.environ.get("NIMLOOP_EXTENSION") != "off":
         pass  # not built
     else:
         scan_request = _scan.scan_request
+        join_chunks = _scan.join_chunks
         split_fields = _scan.split_fields
         find_crlf = _scan.find_crlf
         find_double_crlf = _scan.find_double_crlf

@@ -36,12 +36,11 @@ from nimloop_http._framing import (
     check_target,
     control_fields,
 )
-from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, PLAIN_CHUNK, RESPONSE_HEAD, TOKEN_BYTES
+from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, RESPONSE_HEAD, TOKEN_BYTES
 from nimloop_http._head import Head, ResponseHead
 from nimloop_http._headers import Headers
 from nimloop_http._parser_state import (
-    CHUNK_DATA,
-    CHUNK_END,
+    CHUNKS,
     FAILED,
     FIXED,
     HEAD,
@@ -53,9 +52,8 @@ from nimloop_http._parser_state import (
     TRAILERS,
     UNTIL_END,
 )
-from nimloop_http._parser_state import CHUNK_LINE as CHUNK_SIZE
 from nimloop_http._scan_py import CAREFUL, CHUNKED
-from nimloop_http._scanner import scan_request, split_fields
+from nimloop_http._scanner import join_chunks, scan_request, split_fields
 from nimloop_http.errors import (
     BacklogError,
     BadRequestError,
@@ -87,6 +85,7 @@ class HttpParser:
         "_after_head",
         "_answers",
         "_blank_line",
+        "_bounds",
         "_data",
         "_expectations",
         "_left",
@@ -94,12 +93,12 @@ class HttpParser:
         "_most_body",
         "_most_bytes",
         "_most_chunk_line",
-        "_most_fields",
         "_most_line",
         "_paused",
         "_position",
         "_readers",
         "_requests",
+        "_scan",
         "_searched",
         "_size",
         "_state",
@@ -125,9 +124,11 @@ class HttpParser:
         self._after_head: Final = MESSAGE_END if empty_ends else HEAD
         self._most_line: Final = limits.request_line
         self._most_bytes: Final = limits.header_bytes
-        self._most_fields: Final = limits.headers
         self._most_body: Final = limits.body
         self._most_chunk_line: Final = limits.chunk_line
+        # Of any length for mypyc, so that it is not taken apart and made anew for each request.
+        self._bounds: Final[tuple[int, ...]] = (limits.request_line, limits.header_bytes, limits.headers)
+        self._scan: Final = scan_request
         self._answers: Final = responses
         self._readers: Final = _RESPONSE_READERS if responses else _READERS
         self._data: bytes | bytearray = b""
@@ -137,7 +138,7 @@ class HttpParser:
         self._state = HEAD
         self._paused = HEAD  # where `resume` goes back to
         self._blank_line = False  # the one empty line before a request was skipped
-        self._left = 0  # bytes to come of a body with a length, or of a chunk
+        self._left = 0  # bytes to come of a body with a length, or as `join_chunks` counts them
         self._size = 0  # bytes of a body without a length so far
         self._requests: list[str] = []  # methods of the requests whose answers are awaited
 
@@ -203,9 +204,14 @@ class HttpParser:
         Raises `ProtocolError`, and `ParserStateError` ever after.
         """
         state = self._state
+        if state == MESSAGE_END:  # this and a head in the fewest steps: they come with every request
+            return self._read_message_end()
         try:
-            if state == HEAD and self._position == len(self._data):
-                return None
+            if state == HEAD:
+                if self._position == len(self._data):
+                    return None
+                if not self._answers:
+                    return self._read_request()
             return self._readers[state](self)
         except ProtocolError:
             self._state = FAILED
@@ -299,14 +305,12 @@ class HttpParser:
         start = self._position
         if self._searched > start:  # it was not complete before, and scanning it again and again would cost much
             return self._read_late_request()
-        scan = scan_request(data, start, self._most_line, self._most_bytes, self._most_fields)
+        scan = self._scan(data, start, self._bounds)
         if scan is None:
             return self._read_late_request()
-        end, method, target, flags, length = scan
-        self._position = end
+        self._position, raw, method, target, flags, length = scan
         if self.methods is not None and method not in self.methods:
             raise UnknownMethodError(f"the method {method[:30]!r} is not implemented")
-        raw = data if type(data) is bytes and end - start == len(data) else bytes(data[start:end])
         head = Head(raw, method, target, flags, length)
         self._blank_line = False
         if flags & CAREFUL:
@@ -315,7 +319,8 @@ class HttpParser:
             self._state = self._after_head
         elif head.flags & CHUNKED:
             self._size = 0
-            self._state = CHUNK_SIZE
+            self._left = -1
+            self._state = CHUNKS
         else:
             self._left = length = head.content_length or 0
             check_length(length, self._most_body)
@@ -415,7 +420,8 @@ class HttpParser:
         elif not head.has_body:
             self._state = MESSAGE_END
         elif head.chunked:
-            self._state = CHUNK_SIZE
+            self._left = -1
+            self._state = CHUNKS
         elif head.content_length is None:
             self._state = UNTIL_END
         else:
@@ -434,13 +440,31 @@ class HttpParser:
             self._state = MESSAGE_END
         return Body(piece)
 
-    def _read_chunk_line(self) -> Event | None:
+    def _read_chunks(self) -> Event | None:
         data = self._data
         start = self._position
+        room = self._most_body - self._size
+        position, self._left, size, body = join_chunks(data, start, self._left, room, self._most_chunk_line)
+        if position > start:
+            self._position = self._searched = position
+            self._size += size
+            if body:
+                return Body(body)
+        if position == len(data):
+            return None
+        if self._left < 0:
+            return self._read_chunk_line(data, position)
+        if data[position : position + 2] != b"\r":
+            raise BadRequestError("a chunk is longer than its size: CRLF expected after it")
+        return None
+
+    def _read_chunk_line(self, data: bytes | bytearray, start: int) -> Event | None:
+        """Read the line of the last chunk, one with an extension, or one that is incomplete or malformed."""
+        if data.startswith(b"0\r\n\r\n", start):  # without trailers, as nearly every body ends
+            self._position = start + 5
+            self._state = HEAD
+            return END
         most = self._most_chunk_line
-        match = PLAIN_CHUNK.match(data, start)
-        if match is not None and match.end() - start - 2 <= most:
-            return self._begin_chunk(match.group(1), match.end())
         end = data.find(b"\r\n", max(start, self._searched - 1), start + most + 2)
         line_feed = data.find(b"\n", max(start, self._searched), start + most + 1 if end < 0 else end)
         if line_feed >= 0 and data[line_feed - 1 : line_feed] != b"\r":
@@ -453,41 +477,15 @@ class HttpParser:
         match = CHUNK_LINE.fullmatch(bytes(data[start:end]))
         if match is None:
             raise BadRequestError(f"not a chunk's size: {bytes(data[start : min(end, start + 60)])!r}")
-        return self._begin_chunk(match.group(1), end + 2)
-
-    def _begin_chunk(self, digits: bytes | bytearray, position: int) -> Event | None:
-        self._position = self._searched = position
-        self._left = size = int(digits, 16)
+        self._position = self._searched = end + 2
+        self._left = size = int(match.group(1), 16)
         self._size += size
         if self._size > self._most_body:
             raise BodyTooLargeError(f"the body has more than {self._most_body} bytes")
         if size:
-            self._state = CHUNK_DATA
-            return self._read_chunk_data()
+            return self._read_chunks()
         self._state = TRAILERS
         return self._read_trailers()
-
-    def _read_chunk_data(self) -> Event | None:
-        piece = self._take(self._left)
-        if not piece:
-            return None
-        self._left -= len(piece)
-        if self._left == 0:
-            self._state = CHUNK_END
-        return Body(piece)
-
-    def _read_chunk_end(self) -> Event | None:
-        data = self._data
-        start = self._position
-        ending = data[start : start + 2]
-        if ending != b"\r\n"[: len(ending)]:
-            raise BadRequestError("a chunk is longer than its size: CRLF expected after it")
-        if len(ending) < 2:
-            return None
-        self._position = start + 2
-        self._searched = self._position
-        self._state = CHUNK_SIZE
-        return self._read_chunk_line()
 
     def _read_trailers(self) -> Event | None:
         data = self._data
@@ -542,8 +540,9 @@ class HttpParser:
         raise ParserStateError(_WHY_NOT[FAILED])
 
     def _take(self, most: int) -> bytes:
+        data = self._data
         start = self._position
-        piece = bytes(self._data[start : start + most])
+        piece = data[start : start + most] if isinstance(data, bytes) else bytes(data[start : start + most])
         self._position = start + len(piece)
         return piece
 
@@ -556,9 +555,7 @@ _WHY_NOT: Final = {
 _READERS: Final[tuple[Callable[[HttpParser], Event | None], ...]] = (
     HttpParser._read_request,
     HttpParser._read_fixed,
-    HttpParser._read_chunk_line,
-    HttpParser._read_chunk_data,
-    HttpParser._read_chunk_end,
+    HttpParser._read_chunks,
     HttpParser._read_trailers,
     HttpParser._read_until_end,
     HttpParser._read_message_end,

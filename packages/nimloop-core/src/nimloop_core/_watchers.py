@@ -10,7 +10,8 @@ Two mistakes that every loop makes once are made impossible here.
   kept until the batch is over, on the list of the retired.
 
 The table is indexed by descriptor: no hash look-up for an event. Kernels hand out the lowest free number, so it
-stays dense.
+stays dense. The callbacks stand in a list of their own beside the watchers, and the last generation number in a list
+too, because from C an item of a list costs a tenth of an attribute.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Watcher:
         self._table = table
         self.fd: Final = fd
         self.events = events
-        self.callback = callback
+        self.callback = callback  # `_forgotten` once the watcher is retired and the batch over; else never changed
         self.edge: Final = edge
         self.generation = 0
 
@@ -93,16 +94,27 @@ def _forgotten(_events: int) -> None:
 class WatcherTable:
     """All watchers of one loop, by descriptor, and the backend that knows about them."""
 
-    __slots__ = ("_backend", "generation", "guard", "on_error", "retired", "slots")
+    __slots__ = ("_backend", "callbacks", "guard", "newest", "on_error", "retired", "slots")
 
     def __init__(self, backend: Backend, on_error: ExceptionHandler, guard: ThreadGuard | None = None) -> None:
         self._backend = backend
         self.guard: Final = guard
         self.on_error: Final = on_error
-        self.generation = 0
-        self.slots: list[Watcher | None] = [None] * 64
+        self.newest: Final = [0]
+        """The last generation number that was given out: where it is that of the batch, no watcher is younger."""
+        self.slots: Final[list[Watcher | None]] = [None] * 64
+        self.callbacks: Final[list[EventCallback | None]] = [None] * 64
         self.retired: list[Watcher] = []
         self._reserve(backend.wake_fd)  # so that its events find an empty slot
+
+    @property
+    def generation(self) -> int:
+        """The last generation number that was given out."""
+        return self.newest[0]
+
+    def _renew(self, watcher: Watcher) -> None:
+        """Make a watcher younger than the batch."""
+        self.newest[0] = watcher.generation = self.newest[0] + 1
 
     def find(self, fd: int) -> Watcher | None:
         """Return the live watcher of a descriptor."""
@@ -131,13 +143,13 @@ class WatcherTable:
                 self._reserve(fd)
                 if not events:
                     self._backend.remove(fd)
-            self.generation += 1
-            watcher.generation = self.generation
+            self._renew(watcher)
+            self.callbacks[fd] = callback
             self.slots[fd] = watcher
         except BaseException:
             # An error, or Ctrl+C anywhere above: the backend must not report what has no place in the table.
             if fd < len(self.slots):
-                self.slots[fd] = None
+                self.slots[fd] = self.callbacks[fd] = None
             self._backend.remove(fd)
             raise
         return watcher
@@ -169,8 +181,7 @@ class WatcherTable:
         if watcher.events & ~events:
             # What this batch still holds may be the very event that is no longer wanted. Nothing else is lost: the
             # kernel reports what is ready again, levels by themselves and edges because of the modification.
-            self.generation += 1
-            watcher.generation = self.generation
+            self._renew(watcher)
         watcher.events = events
 
     def unregister(self, watcher: Watcher) -> None:
@@ -181,7 +192,7 @@ class WatcherTable:
             # In this order, Ctrl+C leaves a watcher that can be unregistered again.
             if watcher.events:
                 self._backend.remove(watcher.fd)
-            self.slots[watcher.fd] = None
+            self.slots[watcher.fd] = self.callbacks[watcher.fd] = None
             self.retired.append(watcher)
 
     def sweep(self) -> None:
@@ -203,7 +214,9 @@ class WatcherTable:
     def _reserve(self, fd: int) -> None:
         missing = fd + 1 - len(self.slots)
         if missing > 0:
-            self.slots.extend([None] * max(missing, len(self.slots)))
+            more = max(missing, len(self.slots))
+            self.callbacks.extend([None] * more)  # before the other, which tells whether there is room
+            self.slots.extend([None] * more)
 
 
 def _check_events(events: int) -> None:

@@ -70,6 +70,7 @@ class AnswerQueue:
         "_now_ns",
         "_postponed",
         "_receiving",
+        "_send",
         "_server",
         "_state",
         "_upgrading",
@@ -84,6 +85,7 @@ class AnswerQueue:
         self._server: Final = server
         self._date: Final = server.date
         self._clock: Final = connection.loop.clock
+        self._send: Final = connection.send
         self._now_ns = UNREAD  # when the last answer was given, as long as the requests that are there are handled
         self._state = SERVING
         self._first: HttpResponse | None = None  # of the answers that are open
@@ -143,7 +145,7 @@ class AnswerQueue:
             response.hold(data)
             return False
         try:
-            if self.connection.send(data):
+            if self._send(data):
                 return True
             if not self.connection.closed:
                 self._behind = True

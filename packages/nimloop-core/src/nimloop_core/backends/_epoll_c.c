@@ -1,7 +1,8 @@
 /* Wait for events with epoll_wait(2) and call the watchers of the batch: the twin of `_epoll_py.wait`.
  *
  * One call per iteration of the loop. What it saves is the list of tuples that `select.epoll.poll` makes, and the
- * interpreter's steps around each callback. It keeps nothing but the names of attributes, and lets go of the GIL only
+ * interpreter's steps around each callback. For an event it looks into the lists of the table only, at attributes where
+ * a watcher may be younger than the batch. It keeps nothing but the names of attributes, and lets go of the GIL only
  * while it waits. */
 
 #define PY_SSIZE_T_CLEAN
@@ -23,8 +24,14 @@ enum { READ = 1, WRITE = 2, ERROR = 4, HUP = 8 };
 #endif
 
 typedef struct {
-    PyObject *slots, *generation, *on_error, *callback;
+    PyObject *slots, *callbacks, *newest, *generation, *on_error;
 } Names;
+
+/* What a batch needs of the table. */
+typedef struct {
+    PyObject *slots, *callbacks, *newest, *on_error;
+    long long youngest; /* watchers of later generations are not called */
+} Table;
 
 static long mask_of(uint32_t bits)
 {
@@ -66,20 +73,27 @@ static int wait_for_events(int epoll_fd, struct epoll_event *events, int most, l
     }
 }
 
-/* The watcher of a descriptor as a new reference; NULL without an exception where there is none. */
-static PyObject *watcher_of(PyObject *slots, int fd)
+/* An item as a new reference; NULL without an exception where there is none, or None. */
+static PyObject *item_of(PyObject *list, int fd)
 {
-    if (fd >= PyList_Size(slots))
+    if (fd >= PyList_Size(list))
         return NULL;
 #ifdef Py_GIL_DISABLED
-    PyObject *watcher = PyList_GetItemRef(slots, fd);
+    PyObject *item = PyList_GetItemRef(list, fd);
 #else
-    PyObject *watcher = PyList_GetItem(slots, fd);
-    Py_XINCREF(watcher);
+    PyObject *item = PyList_GetItem(list, fd);
+    Py_XINCREF(item);
 #endif
-    if (watcher == Py_None)
-        Py_CLEAR(watcher);
-    return watcher;
+    if (item == Py_None)
+        Py_CLEAR(item);
+    return item;
+}
+
+/* The last generation that was given out; -1 with an exception. */
+static long long newest_of(PyObject *newest)
+{
+    PyObject *number = PyList_GetItem(newest, 0); /* only the thread of the loop changes it */
+    return number == NULL ? -1 : PyLong_AsLongLong(number);
 }
 
 /* Whether a watcher was there before the batch was fetched; -1 with an exception. */
@@ -113,23 +127,34 @@ static int report(PyObject *on_error, PyObject *watcher)
     return 0;
 }
 
-/* Call one watcher: 1 when it was called, 0 when the event is nobody's or stale, -1 when the batch ends here. */
-static int dispatch(PyObject *watcher, uint32_t bits, long long youngest, PyObject *on_error, const Names *names)
+/* Call one watcher: 1 when it was called, 0 when the event is stale, -1 when the batch ends here. */
+static int call(PyObject *watcher, PyObject *callback, uint32_t bits, const Table *table, const Names *names)
 {
-    int older = is_older(watcher, names->generation, youngest);
-    if (older <= 0)
-        return older;
-    PyObject *callback = PyObject_GetAttr(watcher, names->callback);
-    if (callback == NULL)
-        return -1;
+    if (newest_of(table->newest) != table->youngest) {
+        int older = is_older(watcher, names->generation, table->youngest);
+        if (older <= 0)
+            return older;
+    }
     PyObject *mask = PyLong_FromLong(mask_of(bits));
     PyObject *result = mask == NULL ? NULL : call_with(callback, mask);
     Py_XDECREF(mask);
-    Py_DECREF(callback);
     if (result == NULL)
-        return report(on_error, watcher) < 0 ? -1 : 1;
+        return report(table->on_error, watcher) < 0 ? -1 : 1;
     Py_DECREF(result);
     return 1;
+}
+
+/* The same for a descriptor; 0 also when the event is nobody's: the wake-up, or unregistered by a callback before it. */
+static int dispatch(int fd, uint32_t bits, const Table *table, const Names *names)
+{
+    PyObject *watcher = item_of(table->slots, fd);
+    if (watcher == NULL)
+        return 0;
+    PyObject *callback = item_of(table->callbacks, fd);
+    int outcome = callback == NULL ? 0 : call(watcher, callback, bits, table, names);
+    Py_XDECREF(callback);
+    Py_DECREF(watcher);
+    return outcome;
 }
 
 /* A BaseException ended the batch: name its descriptors, and let the exception go on. */
@@ -146,39 +171,43 @@ static void name_all(PyObject *lost, const struct epoll_event *events, int count
     PyErr_Restore(type, error, traceback);
 }
 
+static void let_go(Table *table)
+{
+    Py_CLEAR(table->slots);
+    Py_CLEAR(table->callbacks);
+    Py_CLEAR(table->newest);
+    Py_CLEAR(table->on_error);
+}
+
+/* Look the table up once for the batch; -1 with an exception. */
+static int take(PyObject *object, Table *table, const Names *names)
+{
+    if ((table->slots = PyObject_GetAttr(object, names->slots)) == NULL ||
+        (table->callbacks = PyObject_GetAttr(object, names->callbacks)) == NULL ||
+        (table->newest = PyObject_GetAttr(object, names->newest)) == NULL ||
+        (table->on_error = PyObject_GetAttr(object, names->on_error)) == NULL)
+        return -1;
+    if (!PyList_Check(table->slots) || !PyList_Check(table->callbacks) || !PyList_Check(table->newest)) {
+        PyErr_SetString(PyExc_TypeError, "slots, callbacks and newest of a table are lists");
+        return -1;
+    }
+    table->youngest = newest_of(table->newest);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* Dispatch a batch; the number of watchers that were called, or -1 with an exception. */
-static long dispatch_all(const struct epoll_event *events, int count, PyObject *table, PyObject *lost,
+static long dispatch_all(const struct epoll_event *events, int count, PyObject *object, PyObject *lost,
                          const Names *names)
 {
-    long called = -1;
-    PyObject *slots = PyObject_GetAttr(table, names->slots);
-    PyObject *generation = PyObject_GetAttr(table, names->generation);
-    PyObject *on_error = PyObject_GetAttr(table, names->on_error);
-    long long youngest = generation == NULL ? -1 : PyLong_AsLongLong(generation);
-    if (slots == NULL || on_error == NULL || PyErr_Occurred())
-        goto done;
-    if (!PyList_Check(slots)) {
-        PyErr_SetString(PyExc_TypeError, "the slots of a table are a list");
-        goto done;
-    }
-    called = 0;
-    for (int index = 0; index < count; index++) {
-        PyObject *watcher = watcher_of(slots, events[index].data.fd);
-        if (watcher == NULL)
-            continue; /* the wake-up, or unregistered by a callback before it */
-        int outcome = dispatch(watcher, events[index].events, youngest, on_error, names);
-        Py_DECREF(watcher);
-        if (outcome < 0) {
+    Table table = {0};
+    long called = take(object, &table, names);
+    for (int index = 0; index < count && called >= 0; index++) {
+        int outcome = dispatch(events[index].data.fd, events[index].events, &table, names);
+        if (outcome < 0)
             name_all(lost, events, count);
-            called = -1;
-            break;
-        }
-        called += outcome;
+        called = outcome < 0 ? -1 : called + outcome;
     }
-done:
-    Py_XDECREF(slots);
-    Py_XDECREF(generation);
-    Py_XDECREF(on_error);
+    let_go(&table);
     return called;
 }
 
@@ -207,9 +236,10 @@ static int name_attributes(PyObject *module)
 {
     Names *names = PyModule_GetState(module);
     names->slots = PyUnicode_InternFromString("slots");
+    names->callbacks = PyUnicode_InternFromString("callbacks");
+    names->newest = PyUnicode_InternFromString("newest");
     names->generation = PyUnicode_InternFromString("generation");
     names->on_error = PyUnicode_InternFromString("on_error");
-    names->callback = PyUnicode_InternFromString("callback");
     return PyErr_Occurred() ? -1 : 0;
 }
 
@@ -217,9 +247,10 @@ static int clear_names(PyObject *module)
 {
     Names *names = PyModule_GetState(module);
     Py_CLEAR(names->slots);
+    Py_CLEAR(names->callbacks);
+    Py_CLEAR(names->newest);
     Py_CLEAR(names->generation);
     Py_CLEAR(names->on_error);
-    Py_CLEAR(names->callback);
     return 0;
 }
 

@@ -29,7 +29,17 @@ from packaging.tags import sys_tags
 PACKAGE = "nimloop_ws"
 C_MODULES = ("_frame_c",)
 C_PLATFORMS = ("",)
-COMPILED_MODULES = ("_broadcast", "_message", "parser", "websocket")
+COMPILED_MODULES = (
+    "_broadcast",
+    "_ending",
+    "_events",
+    "_header",
+    "_liveness",
+    "_message",
+    "_state",
+    "parser",
+    "websocket",
+)
 
 _MODES = ("off", "auto", "require", "full")
 _MYPY = "mypy==2.4.1"  # exact: the compiler is a part of it

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from nimloop_ws._broadcast import broadcast as broadcast
 from nimloop_ws._codec import IMPLEMENTATION as IMPLEMENTATION
+from nimloop_ws._events import Close as Close
+from nimloop_ws._events import Event as Event
+from nimloop_ws._events import Fragment as Fragment
+from nimloop_ws._events import Ping as Ping
+from nimloop_ws._events import Pong as Pong
 from nimloop_ws._frame_py import Buffer as Buffer
 from nimloop_ws._opening import OnFailure as OnFailure
 from nimloop_ws._opening import Opening as Opening
@@ -27,11 +32,6 @@ from nimloop_ws.handshake import check_request as check_request
 from nimloop_ws.handshake import compute_accept_key as compute_accept_key
 from nimloop_ws.parser import CLIENT as CLIENT
 from nimloop_ws.parser import SERVER as SERVER
-from nimloop_ws.parser import Close as Close
-from nimloop_ws.parser import Event as Event
-from nimloop_ws.parser import Fragment as Fragment
-from nimloop_ws.parser import Ping as Ping
-from nimloop_ws.parser import Pong as Pong
 from nimloop_ws.parser import WsParser as WsParser
 from nimloop_ws.server import OnHandshake as OnHandshake
 from nimloop_ws.server import WsServer as WsServer

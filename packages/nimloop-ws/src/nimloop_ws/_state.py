@@ -36,3 +36,19 @@ MOVES: Final[dict[int, dict[int, int]]] = {
     CLOSED: {},
 }
 """state → event → next state. An event that is not listed changes nothing."""
+
+# Why nothing is read, or handed out, in bits: each reason has one owner.
+BY_PROGRAM: Final = 1
+"""`pause` was called."""
+BEHIND: Final = 2
+"""On a server: the peer does not take what it was sent."""
+TURN_OVER: Final = 4
+"""Enough was handed out in this turn of the loop; or the WebSocket has not started."""
+
+# What was heard of the peer.
+HEARD: Final = 0
+"""A frame."""
+QUIET: Final = 1
+"""Nothing since the timer looked last."""
+PINGED: Final = 2
+"""Nothing, and it was sent a ping."""

@@ -25,11 +25,12 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from nimloop_ws._codec import apply_mask, gather, read_frame
+from nimloop_ws._events import Close, Event, Fragment, Ping, Pong
 from nimloop_ws._frame_py import Buffer
+from nimloop_ws._header import check_first, check_second, read_length
 from nimloop_ws._message import SMALL, BinaryPieces, TextPieces
 from nimloop_ws.deflate import Agreement, Inflater
 from nimloop_ws.errors import (
-    FrameError,
     FrameTooBigError,
     InvalidTextError,
     MessageTooBigError,
@@ -41,7 +42,6 @@ from nimloop_ws.frames import (
     CLOSE,
     CONTINUATION,
     FIN,
-    MAX_CONTROL_PAYLOAD,
     PING,
     PONG,
     RSV1,
@@ -65,69 +65,6 @@ _WHOLE_TEXT: Final = FIN | TEXT
 _WHOLE_BINARY: Final = FIN | BINARY
 _DEFLATED_TEXT: Final = FIN | RSV1 | TEXT
 _DEFLATED_BINARY: Final = FIN | RSV1 | BINARY
-
-
-@final
-class Ping:
-    """A ping, to be answered with a pong."""
-
-    __slots__ = ("payload",)
-    __match_args__ = ("payload",)
-
-    def __init__(self, payload: bytes) -> None:
-        self.payload: Final = payload
-
-    def __repr__(self) -> str:
-        return f"Ping({self.payload!r})"
-
-
-@final
-class Pong:
-    """A pong, asked for or not."""
-
-    __slots__ = ("payload",)
-    __match_args__ = ("payload",)
-
-    def __init__(self, payload: bytes) -> None:
-        self.payload: Final = payload
-
-    def __repr__(self) -> str:
-        return f"Pong({self.payload!r})"
-
-
-@final
-class Close:
-    """A close frame; nothing that follows counts."""
-
-    __slots__ = ("code", "reason")
-    __match_args__ = ("code", "reason")
-
-    def __init__(self, code: int, reason: str) -> None:
-        self.code: Final = code
-        """1005 when the frame has none."""
-        self.reason: Final = reason
-
-    def __repr__(self) -> str:
-        return f"Close({self.code}, {self.reason!r})"
-
-
-@final
-class Fragment:
-    """A piece of a message, as it came; text is cut between characters, and may be empty."""
-
-    __slots__ = ("data", "last")
-    __match_args__ = ("data", "last")
-
-    def __init__(self, data: str | bytes, last: bool) -> None:  # noqa: FBT001
-        self.data: Final = data
-        self.last: Final = last
-        """Whether the message ends here."""
-
-    def __repr__(self) -> str:
-        return f"Fragment({self.data!r}, {self.last})"
-
-
-Event = str | bytes | Ping | Pong | Close | Fragment
 
 
 @final
@@ -304,27 +241,17 @@ class WsParser:
         if there == 0:
             return False
         first = data[at]
-        self._check_first(first)
+        opcode = first & 15
+        check_first(first, in_message=self._kind != 0, compression=self._inflater is not None)
         if there == 1:
             return False
-        second = data[at + 1]
-        if (second >= 128) is not self._role:
-            raise FrameError("a client must mask its frames" if self._role else "a server must not mask its frames")
-        length = second & 127
-        if first & 8 and length > MAX_CONTROL_PAYLOAD:
-            raise FrameError(f"a control frame has at most {MAX_CONTROL_PAYLOAD} bytes")
-        at += 2
-        if length >= 126:
-            size = 2 if length == 126 else 8
-            length = int.from_bytes(data[at : at + size], "big")
-            if there < 2 + size:
-                return False
-            if length < (126 if size == 2 else 65536):
-                raise FrameError("the length of a frame is not told in as few bytes as possible")
-            if length >> 63:
-                raise FrameError("the length of a frame has its first bit set")
-            at += size
-        self._check_length(first & 15, length)
+        check_second(data[at + 1], opcode, masked=self._role)
+        length, size = read_length(data, at)
+        if length < 0:
+            return False
+        if opcode < CLOSE:
+            self._check_limits(first, length)
+        at += size
         if self._role:
             if len(data) - at < 4:
                 return False
@@ -333,28 +260,11 @@ class WsParser:
         self._begin(first, length, at)
         return True
 
-    def _check_first(self, first: int) -> None:
-        opcode = first & 15
-        if opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}:
-            raise FrameError(f"the opcode {opcode} is reserved")
-        if first & 0x30 or (first & RSV1 and (self._inflater is None or opcode == CONTINUATION or opcode >= CLOSE)):
-            raise FrameError("a reserved bit is set that was not agreed on, or not for such a frame")
-        if opcode >= CLOSE:
-            if not first & FIN:
-                raise FrameError("a control frame must not be fragmented")
-        elif opcode == CONTINUATION:
-            if self._kind == 0:
-                raise FrameError("there is no message to continue")
-        elif self._kind != 0:
-            raise FrameError("a new message begins before the last one has ended")
-
-    def _check_length(self, opcode: int, length: int) -> None:
-        if opcode >= CLOSE:
-            return
+    def _check_limits(self, first: int, length: int) -> None:
         limits = self.limits
         if length > limits.frame:
             raise FrameTooBigError(f"a frame has {length} bytes; the limit is {limits.frame}")
-        compressed = self._compressed if opcode == CONTINUATION else self._data[self._position] & RSV1
+        compressed = self._compressed if first & 15 == CONTINUATION else first & RSV1 != 0
         if not compressed and self._size + length > limits.message:
             raise MessageTooBigError(f"the message has more than {limits.message} bytes")
 

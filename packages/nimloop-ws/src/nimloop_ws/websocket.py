@@ -5,7 +5,7 @@ Nothing more is read while the program has paused it, and, on a server, while th
 (`WsLimits.high_water`): a peer that never reads costs a bounded amount. A client goes on reading, or two of ours could
 wait for each other.
 
-Ending. See `nimloop_ws._state`. `on_close` comes once, from the loop, on every path.
+Ending. See `nimloop_ws._state` and `nimloop_ws._ending`. `on_close` comes once, from the loop, on every path.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from nimloop_http import HttpRequest
 from nimloop_net import Address, Connection, ConnectionClosedError
 from nimloop_ws import _state as st
 from nimloop_ws._codec import encode_frame
+from nimloop_ws._ending import begin_close, callback_failed, fail, gone, guard, peer_closed
+from nimloop_ws._events import Close, Event, Fragment, Ping, Pong
 from nimloop_ws._frame_py import Buffer
+from nimloop_ws._liveness import look_for_life
 from nimloop_ws._stream import MessageStream
 from nimloop_ws.deflate import Agreement, Deflater
 from nimloop_ws.errors import (
-    ConnectionLostError,
     FragmentError,
-    PongTimeoutError,
     ProtocolError,
     WebSocketClosedError,
 )
@@ -32,7 +33,6 @@ from nimloop_ws.frames import (
     BINARY,
     CLOSE,
     FIN,
-    MAX_CLOSE_REASON,
     MAX_CONTROL_PAYLOAD,
     PING,
     PONG,
@@ -42,7 +42,7 @@ from nimloop_ws.frames import (
     MaskSource,
     encode_close,
 )
-from nimloop_ws.parser import Close, Event, Fragment, Ping, Pong, WsParser
+from nimloop_ws.parser import WsParser
 from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
 
 # What is done in one turn: this many bytes of messages, each event counting as so many at least.
@@ -50,17 +50,7 @@ _TURN_BYTES: Final = 1 << 20
 _EVENT_BYTES: Final = 1024
 
 _JOIN_BYTES: Final = 65536  # a larger payload is queued beside its header instead of being copied behind it
-_PROGRESS: Final = 16384  # bytes that count as a sign of life while a pong is waited for
 
-# Why nothing is read, or handed out: each reason has one owner.
-_BY_PROGRAM: Final = 1
-_BEHIND: Final = 2
-_TURN_OVER: Final = 4
-
-# What was heard of the peer: a frame; nothing since the timer looked last; nothing, and it was sent a ping.
-_HEARD: Final = 0
-_QUIET: Final = 1
-_PINGED: Final = 2
 
 _PAUSE: Final = "nimloop-ws"  # the connection's name for all of them
 
@@ -164,7 +154,7 @@ class WebSocket:
         self._deflater: Final = None if agreement is None else Deflater(agreement)
         self._state = st.OPEN
         self._advancing = False
-        self._held = _TURN_OVER  # why nothing is handed out, in bits; cleared by `start`
+        self._held = st.TURN_OVER  # why nothing is handed out, in bits; cleared by `start`
         self._on_gone: Callable[[WebSocket], object] | None = None  # for the server that keeps a list
         self._stream: MessageStream | None = None
         self._pong_owed: bytes | None = None
@@ -172,7 +162,7 @@ class WebSocket:
         self._close_code = 0  # 0: not known yet
         self._close_reason = ""
         self._error: Exception | None = None
-        self._silence = _HEARD
+        self._silence = st.HEARD
         self._progress = 0  # bytes that came since the ping
         self._sent_before = 0
         self._timer: Timer | None = None
@@ -203,7 +193,7 @@ class WebSocket:
             try:
                 on_open(self)
             except Exception as error:
-                self._failed(error)
+                callback_failed(self, error)
         self.request = None
         if early:
             loop.call_soon(self._on_turn)  # not from inside the call that has opened it
@@ -365,7 +355,7 @@ class WebSocket:
         except ConnectionClosedError:
             return False  # `on_close` follows
         if self._masks is None and self._state == st.OPEN:
-            self._hold(_BEHIND)
+            self._hold(st.BEHIND)
         return False
 
     def forget_window(self) -> None:
@@ -384,12 +374,12 @@ class WebSocket:
 
         Pings are not answered meanwhile, and the WebSocket's own pings are not expected to be.
         """
-        self._hold(_BY_PROGRAM)
+        self._hold(st.BY_PROGRAM)
 
     def resume(self) -> None:
         """Hand out messages again, beginning with those that have arrived meanwhile."""
-        if self._held & _BY_PROGRAM:
-            self._release(_BY_PROGRAM)
+        if self._held & st.BY_PROGRAM:
+            self._release(st.BY_PROGRAM)
 
     def _hold(self, reason: int) -> None:
         self._held |= reason
@@ -405,17 +395,17 @@ class WebSocket:
             self._end_turn()
 
     def _end_turn(self) -> None:
-        self._hold(_TURN_OVER)
+        self._hold(st.TURN_OVER)
         self.connection.loop.call_soon(self._on_turn)
 
     def _on_turn(self) -> None:
-        self._held &= ~_TURN_OVER
+        self._held &= ~st.TURN_OVER
         if not self._held:
             self.connection.resume_reading(_PAUSE)
             self._advance()
 
     def _on_data(self, _connection: Connection, data: bytes) -> None:
-        if self._silence == _PINGED:
+        if self._silence == st.PINGED:
             self._progress += len(data)
         self._parser.push(data)
         if not self._held:
@@ -432,11 +422,11 @@ class WebSocket:
                     event = parser.next_event()
                 except ProtocolError as error:
                     # Its traceback would tie the error and the frames of the parser, hence this object, into a cycle.
-                    self._fail(error.with_traceback(None))
+                    fail(self, error.with_traceback(None))
                     return
                 if event is None:
                     return
-                self._silence = _HEARD
+                self._silence = st.HEARD
                 left -= _EVENT_BYTES
                 try:
                     if type(event) is str or type(event) is bytes:
@@ -448,7 +438,7 @@ class WebSocket:
                     else:
                         self._on_event(event)
                 except Exception as error:
-                    self._failed(error)
+                    callback_failed(self, error)
                 if left < 0:
                     self._end_turn()
         finally:
@@ -472,22 +462,22 @@ class WebSocket:
             if self.on_fragment is not None and self._state == st.OPEN:
                 self.on_fragment(self, event.data, event.last)
         elif isinstance(event, Close):
-            self._on_peer_close(event)
+            peer_closed(self, event)
 
     def _on_drain(self, _connection: Connection) -> None:
         if self._pong_owed is not None:
             payload, self._pong_owed = self._pong_owed, None
             if self._state == st.OPEN:
                 self.send_frame(FIN | PONG, payload)
-        if self._held & _BEHIND:
-            self._release(_BEHIND)
+        if self._held & st.BEHIND:
+            self._release(st.BEHIND)
         if self._stream is not None:
-            self._call(self._stream.drained)
+            guard(self, self._stream.drained)
         if self.on_drain is not None and self._state == st.OPEN:
             try:
                 self.on_drain(self)
             except Exception as error:
-                self._failed(error)
+                callback_failed(self, error)
 
     # Ending ---------------------------------------------------------------------------------------------------
 
@@ -500,7 +490,7 @@ class WebSocket:
         """
         payload = encode_close(code, reason)
         self._close_called = True
-        self._begin_close(payload)
+        begin_close(self, payload)
 
     def abort(self) -> None:
         """Cut the connection without saying goodbye; `on_close` gets 1006. Harmless when repeated."""
@@ -508,143 +498,16 @@ class WebSocket:
         self.connection.abort()
 
     def _on_shutdown(self, _connection: Connection) -> None:
-        self._begin_close(encode_close(CloseCode.GOING_AWAY, "the server is stopping"))
-
-    def _begin_close(self, payload: bytes) -> None:
-        if self._state != st.OPEN:
-            return
-        self.send_frame(FIN | CLOSE, payload)
-        self._move(st.CLOSE_SENT)
-        self._set_timer(self.timeouts.close, self._on_close_timeout)
-        self._held &= _TURN_OVER
-        self._release(0)  # whatever held it up: the peer's close frame has to be found
-
-    def _on_peer_close(self, close: Close) -> None:
-        self._close_code = close.code
-        self._close_reason = close.reason
-        if self._state == st.OPEN:
-            # RFC 6455 §5.5.1: answer with the same code.
-            self.send_frame(FIN | CLOSE, encode_close(None if close.code == CloseCode.NO_STATUS else close.code))
-        self._end()
-
-    def _fail(self, error: ProtocolError) -> None:
-        """Tell the peer what it has done wrong, and end the connection (RFC 6455 §7.1.7)."""
-        self._error = error
-        if self._state == st.OPEN:
-            self._close_code = error.code
-            self._close_reason = str(error)[:MAX_CLOSE_REASON]
-            self.send_frame(FIN | CLOSE, encode_close(error.code, self._close_reason))
-        self._end(fail=True)
-
-    def _end(self, *, fail: bool = False) -> None:
-        """Let what is queued leave, then end the connection; of two sides it is the server that does so (§7.1.1)."""
-        self._move(st.CLOSE_DONE)
-        connection = self.connection
-        connection.stall = self.timeouts.close
-        if fail or self._masks is None:
-            self._cancel_timer()
-            connection.close_after_drain()
-        else:
-            self._set_timer(self.timeouts.close, connection.close)
-
-    def _move(self, event: int) -> None:
-        self._state = st.MOVES[self._state].get(event, self._state)
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-
-    def _failed(self, error: Exception) -> None:
-        """A callback has raised."""
-        self.connection.loop.exception_handler(error, self)
-        self._error = error
-        self._begin_close(encode_close(CloseCode.INTERNAL_ERROR))
-
-    def _on_close_timeout(self) -> None:
-        self._error = self._error or ConnectionLostError("the peer did not answer the close frame in time")
-        self.connection.abort()
-
-    def _on_close(self, connection: Connection, error: Exception | None) -> None:
-        """The connection is gone."""
-        if self._state == st.OPEN and self._held == _TURN_OVER:
-            self._held = 0
-            self._advance_to_end()
-        self._cancel_timer()
-        if self._error is None and self._state < st.ENDING and not self._close_called:
-            self._error = ConnectionLostError("the connection ended without a close frame")
-            self._error.__cause__ = error
-        self._move(st.GONE)
-        self._close_code = self._close_code or CloseCode.ABNORMAL
-        on_error, on_close, why = self.on_error, self.on_close, self._error
-        stream, self._stream = self._stream, None
-        self.on_message = self.on_fragment = self.on_pong = self.on_drain = self.on_error = self.on_close = None
-        if stream is not None:
-            stream.forget()
-        if self._on_gone is not None:
-            self._on_gone(self)
-        if on_error is not None and why is not None:
-            self._call(lambda: on_error(self, why))
-        if on_close is not None:
-            self._call(lambda: on_close(self, self._close_code, self._close_reason))
-
-    def _advance_to_end(self) -> None:
-        """Hand out what came before the connection was lost."""
-        while self._state == st.OPEN and not self._parser.drained:
-            self._advance()
-            if self._held != _TURN_OVER:
-                return
-            self._held = 0
-
-    def _call(self, callback: Callable[[], object]) -> None:
-        try:
-            callback()
-        except Exception as error:
-            self.connection.loop.exception_handler(error, self)
-
-    # Liveness -------------------------------------------------------------------------------------------------
-
-    def _set_timer(self, seconds: float, callback: Callable[[], object]) -> None:
-        self._cancel_timer()
-        self._timer = self.connection.loop.call_later(seconds, callback)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_ping_timer(self) -> None:
-        """Ask a peer that has been quiet for a sign of life; give up one that gave none.
-
-        Any frame is one, and so is a frame on its way, if some of it has come, or if the peer takes what it was sent.
-        """
-        connection = self.connection
-        timeouts = self.timeouts
-        assert self._timer is not None
-        assert timeouts.ping is not None
-        if self._held & _BY_PROGRAM:
-            self._silence = _HEARD  # nobody would see its pong
-        elif self._silence == _PINGED:
-            if self._progress < _PROGRESS and connection.bytes_sent - self._sent_before < _PROGRESS:
-                self._error = PongTimeoutError(f"no sign of life from the peer for {timeouts.pong} seconds")
-                connection.abort()
-                return
-            self._expect_pong()
-            return
-        elif self._silence == _QUIET:
-            self.send_frame(FIN | PING, b"")
-            self._expect_pong()
-            return
-        self._silence = _QUIET
-        self._timer.reschedule(timeouts.ping)
-
-    def _expect_pong(self) -> None:
-        self._silence = _PINGED
-        self._progress = 0
-        self._sent_before = self.connection.bytes_sent
-        assert self._timer is not None
-        self._timer.reschedule(self.timeouts.pong)
+        begin_close(self, encode_close(CloseCode.GOING_AWAY, "the server is stopping"))
 
     def _on_idle(self) -> None:
-        self._begin_close(encode_close(CloseCode.GOING_AWAY, "idle"))
+        begin_close(self, encode_close(CloseCode.GOING_AWAY, "idle"))
+
+    def _on_close(self, _connection: Connection, error: Exception | None) -> None:
+        gone(self, error)
+
+    def _on_ping_timer(self) -> None:
+        look_for_life(self)
 
     def __repr__(self) -> str:
         return f"<WebSocket {self.state} peer={self.connection.peer!r} unsent={self.buffered}>"

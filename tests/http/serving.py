@@ -5,21 +5,18 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self, final
+from typing import final
 
 import h11
+from tests.support.turning import PATIENCE, TurnedLoop
 
 from nimloop_core import Loop
 from nimloop_core.testing import FakeClock
 from nimloop_http import HttpRequest, HttpResponse, HttpServer, Limits, Timeouts, TrustedProxies
 from nimloop_http._session import HttpSession
-
-PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
 
 OnRequest = Callable[[HttpRequest, HttpResponse], object]
 
@@ -179,15 +176,11 @@ class Client:
 
 
 @final
-class Site:
+class Site(TurnedLoop):
     """A server on a loop in the test's own thread. With a `FakeClock`, time passes only in `pass_time`."""
 
     def __init__(self, backend: str | None = None, *, clock: FakeClock | None = None) -> None:
-        self.clock = clock
-        self.loop = Loop(backend, clock=clock if clock is not None else time.monotonic_ns)
-        self.errors: list[Exception] = []
-        self.loop.exception_handler = lambda error, _owner: self.errors.append(error)
-        self._stack = ExitStack()
+        super().__init__(backend, clock=clock)
         self._server: HttpServer | None = None
 
     @property
@@ -230,7 +223,7 @@ class Site:
             access_log=access_log,
             methods=methods,
         )
-        self._stack.callback(server.close)
+        self.stack.callback(server.close)
         server.listen("127.0.0.1", 0)
         self._server = server
         return server
@@ -243,7 +236,7 @@ class Site:
         else:
             sock = socket.socket()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stack.callback(sock.close)
+        self.stack.callback(sock.close)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.connect(address)
@@ -259,39 +252,6 @@ class Site:
         assert all(answer.complete for answer in found), found
         client.close()
         return found
-
-    def until(self, holds: Callable[[], object]) -> None:
-        """Run the loop until something holds."""
-        deadline = time.monotonic() + PATIENCE
-        while not holds():
-            assert time.monotonic() < deadline, "waited in vain"
-            self.loop.run_once(0.001)  # no longer, because a socket outside the loop may be what is waited for
-
-    def settle(self, iterations: int = 5) -> None:
-        """Run the loop until everything that waits inside it, and in the kernel, has been seen."""
-        for _ in range(iterations):
-            self.loop.run_once(0)
-
-    def pass_time(self, seconds: float, step: float = 0.001) -> None:
-        """Let the fake clock run."""
-        assert self.clock is not None
-        for _ in range(round(seconds / step)):
-            self.clock.advance(step)
-            self.loop.run_once(0)
-        self.settle()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        if not self.loop.closed:
-            self.settle(3)
-            self.loop.close()
-        if kind is None:
-            assert self.errors == []
 
 
 @contextmanager

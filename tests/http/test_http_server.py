@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.http.serving import PATIENCE, Client, Site, parse, request
+from tests.http.serving import Client, Site, parse, request
+from tests.support.turning import PATIENCE
 
 from nimloop_core import Loop
 from nimloop_http import HttpRequest, HttpResponse, HttpServer, Limits, ResponseStream, Timeouts, serve

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.http.serving import PATIENCE, Answer, Client, Site, in_thread, request
+from tests.http.serving import Answer, Client, Site, in_thread, request
+from tests.support.turning import PATIENCE
 
 from nimloop_core.testing import FakeClock
 from nimloop_http import FormLimits, FormReader, HttpRequest, HttpResponse, Limits, Part, Timeouts

@@ -18,7 +18,8 @@ from wsgiref.types import StartResponse, WSGIApplication
 from wsgiref.validate import validator
 
 import pytest
-from tests.http.serving import PATIENCE, Answer, Client, Site, request
+from tests.http.serving import Answer, Client, Site, request
+from tests.support.turning import PATIENCE
 
 from nimloop_core.testing import FakeClock
 from nimloop_http import WsgiBridge

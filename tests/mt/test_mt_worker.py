@@ -11,7 +11,8 @@ from contextlib import ExitStack
 import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
-from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
+from tests.mt.serving import Mode, ask, members, roll, seen, serving, until
+from tests.support.turning import PATIENCE
 
 from nimloop_mt import ModeError, MultiThreadHttpServer
 

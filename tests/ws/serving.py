@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from types import TracebackType
-from typing import Self, final
+from contextlib import contextmanager
+from typing import final
+
+from tests.support.turning import PATIENCE, TurnedLoop
 
 from nimloop_core import Loop
 from nimloop_core.testing import FakeClock
@@ -16,7 +16,6 @@ from nimloop_http import Headers, HttpServer
 from nimloop_ws import CLIENT, Agreement, Close, Event, Pong, WebSocket, WsParser, WsServer, encode_frame
 from nimloop_ws.frames import CLOSE, PING, PONG
 
-PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 §1.3
 MASK = b"\x12\x34\x56\x78"
@@ -165,22 +164,20 @@ class Peer:
 
 
 @final
-class Site:
+class Site(TurnedLoop):
     """Servers on a loop in the test's own thread. With a `FakeClock`, time passes only in `pass_time`."""
 
+    step = 0.05
+
     def __init__(self, backend: str | None = None, *, clock: FakeClock | None = None) -> None:
-        self.clock = clock
-        self.loop = Loop(backend, clock=clock if clock is not None else time.monotonic_ns)
-        self.errors: list[Exception] = []
-        self.loop.exception_handler = lambda error, _owner: self.errors.append(error)
+        super().__init__(backend, clock=clock)
         self.log: list[tuple[object, ...]] = []
         """What the WebSockets of `note` have said."""
-        self._stack = ExitStack()
         self._address: tuple[str, int] | None = None
 
     def add(self, server: WsServer | HttpServer) -> None:
         """Listen with a server; `dial` goes to the one added last."""
-        self._stack.callback(server.close)
+        self.stack.callback(server.close)
         (self._address,) = server.listen("127.0.0.1", 0)
 
     @property
@@ -210,7 +207,7 @@ class Site:
         """Connect a bare peer."""
         sock = socket.socket()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._stack.callback(sock.close)
+        self.stack.callback(sock.close)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.connect(self.address)
@@ -224,39 +221,6 @@ class Site:
         peer.until(lambda: peer.status)
         assert peer.status == 101, (peer.head, peer.body)
         return peer
-
-    def until(self, holds: Callable[[], object]) -> None:
-        """Run the loop until something holds."""
-        deadline = time.monotonic() + PATIENCE
-        while not holds():
-            assert time.monotonic() < deadline, "waited in vain"
-            self.loop.run_once(0.001)  # no longer, because a socket outside the loop may be what is waited for
-
-    def settle(self, iterations: int = 5) -> None:
-        """Run the loop until everything that waits inside it, and in the kernel, has been seen."""
-        for _ in range(iterations):
-            self.loop.run_once(0)
-
-    def pass_time(self, seconds: float, step: float = 0.05) -> None:
-        """Let the fake clock run."""
-        assert self.clock is not None
-        for _ in range(round(seconds / step)):
-            self.clock.advance(step)
-            self.loop.run_once(0)
-        self.settle()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
-        if not self.loop.closed:
-            self.settle(3)
-            self.loop.close()
-        if kind is None:
-            assert self.errors == []
 
 
 @contextmanager

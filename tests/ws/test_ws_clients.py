@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 import websockets
-from tests.ws.serving import PATIENCE, Site, in_thread
+from tests.support.turning import PATIENCE
+from tests.ws.serving import Site, in_thread
 from websockets.asyncio.server import serve as serve_websockets
 
 from nimloop_core import Loop

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.ws.serving import PATIENCE
+from tests.support.turning import PATIENCE
 from websockets.sync.client import connect as connect_websockets
 
 from nimloop_ws.__main__ import main
@@ -89,7 +89,13 @@ def test_what_goes_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     said = talk("ws://127.0.0.1:1/", "")
     assert said.returncode == 1
     assert "cannot connect" in said.stderr
-    for wrong in (["http://x/"], ["--tls-cert", "/nonexistent"], ["--port", "x"], ["ws://x/", "--header", "Host: y"]):
+    for wrong in (
+        ["http://x/"],
+        ["--tls-cert", "/nonexistent"],
+        ["--tls-key", "/nonexistent"],
+        ["--port", "x"],
+        ["ws://x/", "--header", "Host: y"],
+    ):
         with pytest.raises(SystemExit) as ended:
             main(wrong)
         assert ended.value.code == 2

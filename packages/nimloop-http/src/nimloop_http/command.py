@@ -60,10 +60,11 @@ def opened_sockets(options: Namespace) -> list[socket.socket]:
     return found
 
 
-def link(address: Address, *, secure: bool) -> str:
+def link(address: Address, *, secure: bool, scheme: str = "http") -> str:
     """Spell an address so that a terminal makes a link of it."""
     if isinstance(address, str):
         return f"the Unix socket {address}"
-    scheme = "https" if secure else "http"
+    if secure:
+        scheme += "s"
     host, port = address
     return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"

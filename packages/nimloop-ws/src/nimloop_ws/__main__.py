@@ -12,7 +12,7 @@ import ssl
 import sys
 
 from nimloop_core import Loop
-from nimloop_http.command import run_until_signalled
+from nimloop_http.command import ApplicationError, link, run_until_signalled, tls_context
 from nimloop_ws import Deflate, WebSocket, WsLimits, WsServer
 from nimloop_ws._console import Console
 from nimloop_ws.errors import InvalidUrlError
@@ -38,13 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     limits = WsLimits(frame=given.max_size, message=given.max_size)
     compression = None if given.no_compression else Deflate()
     if given.url == "serve":
-        context = None
-        if given.tls_cert:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            try:
-                context.load_cert_chain(given.tls_cert, given.tls_key)
-            except OSError as error:  # ssl.SSLError is one
-                parser.error(f"--tls-cert {given.tls_cert}: {error}")
+        try:
+            tls = tls_context(given)
+        except ApplicationError as error:
+            parser.error(str(error))
         return serve(
             given.host,
             given.port,
@@ -52,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             limits=limits,
             compression=compression,
             subprotocols=given.subprotocol,
-            tls=context,
+            tls=tls,
         )
     context = ssl.create_default_context()
     if given.insecure:
@@ -98,8 +95,8 @@ def serve(
             return 1
 
         def announce() -> None:
-            for name, at in addresses:
-                print(f"{'wss' if tls else 'ws'}://{f'[{name}]' if ':' in name else name}:{at}/", flush=True)
+            for address in addresses:
+                print(link(address, secure=tls is not None, scheme="ws"), flush=True)
 
         return 1 if run_until_signalled(loop, server, grace, announce) else 0
 

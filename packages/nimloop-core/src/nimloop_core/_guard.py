@@ -15,7 +15,7 @@ class ThreadGuard:
     __slots__ = ("owner",)
 
     def __init__(self) -> None:
-        self.owner = 0
+        self.owner: int = 0
         """The identifier of the thread that runs the loop; 0 while nobody does."""
 
     def check(self) -> None:

@@ -69,7 +69,7 @@ class IdleHandler:
     def __init__(self, handlers: dict[IdleHandler, None], callback: Callback, guard: ThreadGuard | None) -> None:
         self._handlers = handlers
         self._guard = guard
-        self.callback = callback
+        self.callback: Callback = callback
 
     def cancel(self) -> None:
         """Call it no more. Harmless when repeated."""

@@ -27,9 +27,9 @@ class SignalHandler:
 
     def __init__(self, hub: SignalHub, number: int, callback: Callback, previous: _Previous) -> None:
         self._hub = hub
-        self.number = number
-        self.callback = callback
-        self.previous = previous
+        self.number: int = number
+        self.callback: Callback = callback
+        self.previous: _Previous = previous
 
     def cancel(self) -> None:
         """Put the handler back that was there before. Harmless when repeated."""

@@ -199,11 +199,11 @@ class TimerWheel:
     )
 
     def __init__(self, clock: Clock, guard: ThreadGuard | None = None) -> None:
-        self.clock = clock
+        self.clock: Clock = clock
         self.guard: Final = guard
-        self.closed = False
-        self.pending = 0
-        self.next_ns = NEVER_NS
+        self.closed: bool = False
+        self.pending: int = 0
+        self.next_ns: int = NEVER_NS
         self._base_ns = clock()
         self._before_ns = self._base_ns - (TICK_NS - 1)  # from here, whole ticks round a deadline up
         self._tick = 0

@@ -60,10 +60,11 @@ class Watcher:
     def __init__(self, table: WatcherTable, fd: int, events: int, callback: EventCallback, *, edge: bool) -> None:
         self._table = table
         self.fd: Final = fd
-        self.events = events
-        self.callback = callback  # `_forgotten` once the watcher is retired and the batch over; else never changed
+        self.events: int = events
+        # `_forgotten` once the watcher is retired and the batch over; else never changed
+        self.callback: EventCallback = callback
         self.edge: Final = edge
-        self.generation = 0
+        self.generation: int = 0
 
     @property
     def active(self) -> bool:

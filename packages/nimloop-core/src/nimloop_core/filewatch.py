@@ -146,7 +146,7 @@ class FileWatcher:
             raise BackendUnavailableError(f"no mechanism {mechanism!r} on this system; it has: {', '.join(names)}")
         self.loop: Final = loop
         self.path: Final = os.path.abspath(path)
-        self.on_change = on_change
+        self.on_change: Callable[[FileEvent], object] = on_change
         self._closed = False
         self._scheduled = False
         self._events: Final[deque[FileEvent]] = deque()

@@ -80,7 +80,7 @@ class AnswerQueue:
     )
 
     def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
-        self.connection = connection
+        self.connection: Connection = connection
         self.source: Final = source
         self._server: Final = server
         self._date: Final = server.date

@@ -19,7 +19,7 @@ class Ending:
     def __init__(self) -> None:
         self.on_done: Callable[[HttpResponse], object] | None = None
         self.log: Callable[[HttpResponse, int], object] | None = None
-        self.started_ns = 0
+        self.started_ns: int = 0
         self.cleanups: list[Callable[[], object]] = []
 
     def tell(self, response: HttpResponse, loop: Loop, *, complete: bool) -> None:

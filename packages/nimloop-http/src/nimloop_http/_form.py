@@ -27,7 +27,7 @@ class Part:
         """The name of a file as the client calls it, without directories, perhaps ``""``; None for a field."""
         self.content_type: Final = "" if head is None else head.content_type
         """The media type that the client claims, in lower case and without parameters; perhaps ``""``."""
-        self.size = len(data)
+        self.size: int = len(data)
         """In bytes."""
         self._head: Final = head
         self._data: Final = bytearray(data)

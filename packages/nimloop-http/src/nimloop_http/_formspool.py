@@ -56,9 +56,9 @@ class FormSpool:
         self.make_writer: Callable[[int], SpoolWriter] | None = None
         """Given a descriptor, makes what writes to it. Without one everything stays in memory."""
         self.loop: Loop | None = None
-        self.closed = False
+        self.closed: bool = False
         """Whether the content is gone."""
-        self.size = 0
+        self.size: int = 0
         """Bytes appended so far."""
 
     def append(self, data: bytes) -> bool:

@@ -36,22 +36,22 @@ class Head:
         """All of it as it came, with the empty line."""
         self.method: Final = method
         self.target: Final = target
-        self.flags = flags
+        self.flags: int = flags
         self.minor: Final = flags & 1
         """The minor version: 0 or 1."""
-        self.keep_alive = flags & KEEP_ALIVE != 0
+        self.keep_alive: bool = flags & KEEP_ALIVE != 0
         """Whether the client lets the connection be used again."""
         self.content_length: int | None = None
         """Bytes of the body, or None when it is chunked or there is none."""
         if length >= 0:
             self.content_length = length
-            self.has_body = True
+            self.has_body: bool = True
             """Whether a body follows the head, an empty one included."""
         else:
             self.has_body = flags & CHUNKED != 0
-        self.upgrade = ""
+        self.upgrade: str = ""
         """The protocols that the client would rather speak, as it listed them."""
-        self.unknown_expectation = ""
+        self.unknown_expectation: str = ""
         """What else than 100 Continue the client expects, which nobody can give it: to be answered with 417."""
         self._host: str | None = None
         self._headers: Headers | None = None
@@ -123,15 +123,15 @@ class ResponseHead:
         """Words for people, perhaps none: text in which each character stands for one byte."""
         self.content_length: int | None = None
         """The announced length in bytes, or None; of an answer to HEAD and of 304, that of the body left out."""
-        self.chunked = False
+        self.chunked: bool = False
         """Whether the body comes in chunks."""
-        self.has_body = False
+        self.has_body: bool = False
         """Whether a body follows the head, an empty one included."""
-        self.keep_alive = minor == 1
+        self.keep_alive: bool = minor == 1
         """Whether the connection can be used again after this message."""
-        self.upgrade = ""
+        self.upgrade: str = ""
         """The protocols that the server names: what 101 switches to, what 426 wants."""
-        self.switches = False
+        self.switches: bool = False
         """Whether everything behind the head is another protocol: after 101, and after 2xx to CONNECT."""
         self._headers: Headers | None = None
 

@@ -97,20 +97,20 @@ class RequestBody:
         """The announced size in bytes; None for a chunked body."""
         self.request: HttpRequest | None = None
         self.response: Final = response
-        self.limit = limit
+        self.limit: int = limit
         """Bytes that it may have; more are answered with 413."""
-        self.received = 0
+        self.received: int = 0
         """Bytes that have come so far."""
         self.sink: BodySink | None = None
-        self.taken = False  # as a stream, whose owner answers
+        self.taken: bool = False  # as a stream, whose owner answers
         self.trailers: Headers | None = None
         """The trailer fields of a chunked body, once it is complete; or None."""
-        self.continue_due = head.expect_continue  # the client waits for 100 before it sends
-        self.paused = False
+        self.continue_due: bool = head.expect_continue  # the client waits for 100 before it sends
+        self.paused: bool = False
         """Whether nothing is delivered at present."""
-        self.paused_at_ns = 0
-        self.ended = False  # the last byte has come
-        self.complete = False
+        self.paused_at_ns: int = 0
+        self.ended: bool = False  # the last byte has come
+        self.complete: bool = False
         """Whether all of it is here, and where it belongs."""
 
     # For sinks ------------------------------------------------------------------------------------------------

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Protocol
 
 from nimloop_http import _scan_py
+
+
+class _Finder(Protocol):
+    def __call__(self, data: bytes | bytearray | memoryview, start: int = 0, end: int | None = None, /) -> int: ...
+
 
 scan_request = _scan_py.scan_request
 join_chunks = _scan_py.join_chunks
 split_fields = _scan_py.split_fields
-find_crlf = _scan_py.find_crlf
-find_double_crlf = _scan_py.find_double_crlf
+find_crlf: _Finder = _scan_py.find_crlf
+find_double_crlf: _Finder = _scan_py.find_double_crlf
 _implementation = "Python"
 
 if os.environ.get("NIMLOOP_EXTENSION") != "off":

@@ -33,7 +33,7 @@ class BodyFile:
     def __init__(self, path: str) -> None:
         self.path: Final = path
         """Where it is."""
-        self.size = 0
+        self.size: int = 0
         """Bytes of the body that have come so far."""
         self._there = True
 

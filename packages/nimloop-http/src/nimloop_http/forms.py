@@ -132,10 +132,10 @@ class FormReader:
         self._fields = 0
         self.form: Final = Form(self._spool)
         """What has arrived so far."""
-        self.received = 0
+        self.received: int = 0
         """Bytes of the body so far."""
-        self.on_part = on_part
-        self.on_progress = on_progress
+        self.on_part: Callable[[Part], object] | None = on_part
+        self.on_progress: Callable[[FormReader], object] | None = on_progress
 
     def begin(self, flow: Flow) -> None:
         """Write to a file when the time comes, and let go of it with the request."""

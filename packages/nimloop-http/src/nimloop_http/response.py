@@ -67,15 +67,15 @@ class HttpResponse:
         self._status = 200
         self._fields = ""  # whole lines
         self._type_line = ""
-        self.closes = head is None or not head.keep_alive
+        self.closes: bool = head is None or not head.keep_alive
         """Whether the connection ends with this response."""
         self._state = FRESH
-        self.closed = False
+        self.closed: bool = False
         """Whether the connection has ended; nothing can be sent any more."""
         self.on_close: Callable[[], object] | None = None
         """Called when the client goes away before the response is complete."""
         self._ending: Ending | None = None
-        self.bytes_sent = 0
+        self.bytes_sent: int = 0
         """Bytes of the body so far."""
         self.held: list[bytes | tuple[int, int, int]] | None = None  # what waits for the answers before it
         self._stream: ResponseStream | None = None

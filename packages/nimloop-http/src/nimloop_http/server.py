@@ -87,7 +87,7 @@ class HttpServer:
         self.loop: Final = loop
         self.on_request = on_request
         self._on_headers = on_headers
-        self.looks_first = on_headers is not None  # whether a head needs more than to be answered
+        self.looks_first: bool = on_headers is not None  # whether a head needs more than to be answered
         self.limits: Final = limits
         # How large a body may be is decided per request, once its head is there.
         self.parser_limits: Final = replace(limits, body=sys.maxsize)
@@ -111,7 +111,7 @@ class HttpServer:
         self._accepted = self._rejected = self._bytes_sent = 0
         self._workers: WorkerPool | None = None
         self._tcp: Final = TcpServer(loop, on_accept=self._on_accept, max_connections=max_connections)
-        self.stopping = False
+        self.stopping: bool = False
         """Whether `shutdown` or `close` was called."""
 
     @property

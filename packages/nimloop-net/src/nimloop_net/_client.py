@@ -100,8 +100,8 @@ class Connector:
             raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
         self.loop: Final = loop
         self.attempt_timeout: float | None = None
-        self.attempt_delay = ATTEMPT_DELAY
-        self.first_count = FIRST_FAMILY_COUNT
+        self.attempt_delay: float = ATTEMPT_DELAY
+        self.first_count: int = FIRST_FAMILY_COUNT
         self.local: SockAddress | None = None
         self._goal: Final = goal
         self._on_connect: OnConnect | None = on_connect

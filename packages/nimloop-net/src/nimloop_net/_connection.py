@@ -136,17 +136,17 @@ class Connection:
         """
         self.loop: Final = loop
         self.context: object = None
-        self.on_data = on_data
-        self.on_close = on_close
-        self.on_drain = on_drain
-        self.on_eof = on_eof
+        self.on_data: OnData | None = on_data
+        self.on_close: OnClose | None = on_close
+        self.on_drain: OnDrain | None = on_drain
+        self.on_eof: OnEof | None = on_eof
         self.on_shutdown: OnShutdown | None = None
-        self.high_water = HIGH_WATER
-        self.low_water = LOW_WATER
-        self.max_buffer = MAX_BUFFER
-        self.linger = LINGER
+        self.high_water: int = HIGH_WATER
+        self.low_water: int = LOW_WATER
+        self.max_buffer: int = MAX_BUFFER
+        self.linger: float = LINGER
         """Seconds that `close_after_drain` leaves the peer to end its side, once everything was sent."""
-        self.stall = STALL
+        self.stall: float = STALL
         """Seconds that a closing connection waits for a peer that takes nothing of what is queued."""
         self._sock: Channel = sock
         self._fd = sock.fileno()
@@ -163,7 +163,7 @@ class Connection:
         self._pausers: tuple[str, ...] = ()
         self._unread = False  # the socket may hold bytes that no event will announce
         self._scheduled = False  # `_on_soon` waits in the loop's queue; one at a time, or the quotas would add up
-        self.bytes_sent = 0
+        self.bytes_sent: int = 0
         """Bytes that were handed to the kernel so far."""
         self._timer: Timer | Stall | None = None
         self._idle: Idle | None = None

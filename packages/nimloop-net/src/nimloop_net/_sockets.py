@@ -167,7 +167,7 @@ class UnixListener:
             raise AddressError(f"a Unix socket's path has at most {_UNIX_PATH_BYTES} bytes: {path!r}")
         if path.startswith("\0") and len(path) > 1 and sys.platform == "linux":
             self.path = self._identity = None
-            self.sock = _listen_abstract(path, backlog)
+            self.sock: socket.socket = _listen_abstract(path, backlog)
             return
         if not path or "\0" in path:  # unix(7): an empty name would be a random abstract one
             raise AddressError(f"a Unix socket's path is not empty and holds no NUL: {path!r}")

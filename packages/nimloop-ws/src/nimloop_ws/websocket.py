@@ -143,12 +143,12 @@ class WebSocket:
         """On a server, until `on_open` has returned: the request that opens it. Keep of it what is needed later."""
         self.context: object = None
         """For the program."""
-        self.on_message = on_message
-        self.on_fragment = on_fragment
-        self.on_pong = on_pong
-        self.on_drain = on_drain
-        self.on_error = on_error
-        self.on_close = on_close
+        self.on_message: OnMessage | None = on_message
+        self.on_fragment: OnFragment | None = on_fragment
+        self.on_pong: OnPong | None = on_pong
+        self.on_drain: OnWebSocket | None = on_drain
+        self.on_error: OnError | None = on_error
+        self.on_close: OnClose | None = on_close
         self._parser: Final = WsParser(role, limits, agreement=agreement, fragments=on_fragment is not None)
         self._masks: Final = None if role else MaskSource()
         self._deflater: Final = None if agreement is None else Deflater(agreement)

@@ -162,7 +162,7 @@ class PollRecord(ctypes.Structure):
         super().__init__()
         self.address: Final = ctypes.addressof(self)
         # Whether the kernel was asked: what is left to know after Ctrl+C in the middle of asking.
-        self.submitted = False
+        self.submitted: bool = False
 
     def prepare(self, handle: int, events: int) -> None:
         """Fill in the question; the kernel has overwritten the last one with its answer."""

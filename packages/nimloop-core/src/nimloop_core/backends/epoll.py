@@ -84,7 +84,7 @@ class EpollBackend:
         system = cast("EventfdApi", os)
         self._write = system.eventfd_write
         try:
-            self.wake_fd = system.eventfd(0, system.EFD_NONBLOCK | system.EFD_CLOEXEC)
+            self.wake_fd: int = system.eventfd(0, system.EFD_NONBLOCK | system.EFD_CLOEXEC)
         except OSError:
             self._epoll.close()
             raise

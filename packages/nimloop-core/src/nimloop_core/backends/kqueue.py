@@ -123,6 +123,7 @@ class KqueueBackend:
         self._closed = False
         self._kqueue = api.kqueue()
         try:
+            self.wake_fd: int
             self.wake_fd, self._wake_end = _pipe.create()
         except OSError:
             self._kqueue.close()

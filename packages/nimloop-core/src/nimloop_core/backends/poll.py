@@ -54,6 +54,7 @@ class PollBackend:
         self.name = "poll"
         self.edge = False
         self._poll = cast("PollApi", select).poll()
+        self.wake_fd: int
         self.wake_fd, self._wake_end = _pipe.create()
         self._poll.register(self.wake_fd, _POLLIN)
         self._closed = False

@@ -27,6 +27,7 @@ class HttpWorkload:
     connections: int = 64
     pipeline: int = 1
     close: bool = False
+    prefix: tuple[str, ...] = ()
     unit: str = "request"
 
     def missing(self) -> str | None:
@@ -90,7 +91,7 @@ class HttpWorkload:
 
     def run(self, port: int, seconds: int) -> Load:
         """Load the server for so many seconds; raises LoadFailed on any error that wrk counted."""
-        command = ["wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
+        command = [*self.prefix, "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
         command += [f"http://{_HOST}:{port}{self.path}", "--", str(self.pipeline)]
         command += ["close"] if self.close else []
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:

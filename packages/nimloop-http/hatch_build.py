@@ -94,7 +94,8 @@ class ExtensionHook(BuildHookInterface[Any]):
             return  # PyPy's own compiler makes the Python faster than a call of C
         self.scratch = tempfile.mkdtemp(prefix="nimloop-")
         try:
-            libraries = self.compile_c(limited=mode != "full")
+            # In a source tree each Python gets its own: one that is free-threaded would take the others', and crash.
+            libraries = self.compile_c(limited=mode != "full" and version != "editable")
             if mode == "full" and version != "editable":  # there the source is to be edited, and run as it is
                 libraries += self.compile_python()
         except BaseException as error:

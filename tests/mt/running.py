@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
-from tests.support.turning import PATIENCE
+from tests.mt.serving import PATIENCE
 
 
 @final

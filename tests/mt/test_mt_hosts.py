@@ -16,8 +16,7 @@ import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
 from tests.mt.running import Program
-from tests.mt.serving import ask, members, seen, serving, until
-from tests.support.turning import PATIENCE
+from tests.mt.serving import PATIENCE, ask, members, seen, serving, until
 
 from nimloop_mt import MultiThreadHttpServer
 from nimloop_mt._hosts import describe_exit

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.mt.running import Program
-from tests.mt.serving import until
-from tests.support.turning import PATIENCE
+from tests.mt.serving import PATIENCE, until
 
 from nimloop_http._arguments import parser as parser_of_http
 from nimloop_mt.__main__ import _parser

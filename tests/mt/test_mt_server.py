@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
-from tests.mt.serving import Mode, ask, members, roll, seen, serving, until
-from tests.support.turning import PATIENCE
+from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
 
 from nimloop_http import HttpRequest, HttpResponse, Limits
 from nimloop_mt import ModeError, MultiThreadHttpServer, WorkerStartError

@@ -11,8 +11,7 @@ from contextlib import ExitStack
 import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
-from tests.mt.serving import Mode, ask, members, roll, seen, serving, until
-from tests.support.turning import PATIENCE
+from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
 
 from nimloop_mt import ModeError, MultiThreadHttpServer
 

@@ -588,6 +588,32 @@ def test_own_descriptors_are_not_inherited(native: str) -> None:
         backend.close()
 
 
+def test_the_numbers_of_the_standard_streams_are_left_alone(native: str) -> None:
+    """In a process without them, whoever writes to standard error must not write to the loop's own descriptors."""
+    kept = [os.dup(number) for number in range(3)]
+    try:
+        os.closerange(0, 3)
+        with Loop(native) as loop:
+            loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+            taken = [number for number in range(3) if is_open(number)]
+            loop.call_soon(lambda: signal.raise_signal(signal.SIGUSR1))
+            loop.run()
+    finally:
+        for number, fd in enumerate(kept):
+            os.dup2(fd, number)
+            os.close(fd)
+    assert taken == []
+
+
+def is_open(fd: int) -> bool:
+    """Tell whether anybody owns this number."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def take_all_descriptors() -> list[int]:
     """Open descriptors up to the limit."""
     held: list[int] = []

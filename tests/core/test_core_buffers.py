@@ -130,6 +130,29 @@ def test_a_thousand_owners_never_see_each_other() -> None:
     assert len({id(buffer) for buffer in owned.values()}) == pool.lent == 1_000
 
 
+def test_a_closed_pool_keeps_nothing() -> None:
+    """What was unused is gone, and what comes back later too; a buffer still comes back once."""
+    pool = BufferPool(4)
+    early, late = pool.acquire(), pool.acquire()
+    pool.release(early)
+    pool.close()
+    assert (pool.lent, pool.free) == (1, 0)
+    pool.release(late)
+    with pytest.raises(ValueError):
+        pool.release(late)
+    pool.close()
+    assert (pool.lent, pool.free) == (0, 0)
+
+
+def test_closing_the_loop_closes_its_pool(loop: Loop) -> None:
+    """A buffer that outlives the loop is not kept for the next user, of whom there will be none."""
+    buffer = loop.buffers.acquire()
+    loop.buffers.release(loop.buffers.acquire())
+    loop.close()
+    loop.buffers.release(buffer)
+    assert loop.buffers.free == 0
+
+
 def test_the_loop_lends_its_own_read_buffer_from_its_pool(loop: Loop) -> None:
     """Nobody else gets the one that everybody reads into."""
     assert loop.buffers.lent == 1

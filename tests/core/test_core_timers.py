@@ -14,6 +14,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -417,6 +418,69 @@ def test_ten_thousand_with_half_of_them_cancelled(wheel: TimerWheel, clock: Fake
     assert wheel.pending == 0
     assert fire(wheel, clock, 10**9) == 0
     assert wheel.next_ns == NEVER_NS
+
+
+def test_two_thousand_intervals_of_a_tick(wheel: TimerWheel, clock: FakeClock) -> None:
+    """Each is called in each of a hundred ticks, and none after it was cancelled."""
+    fired = [0] * 2_000
+
+    def call(number: int) -> None:
+        fired[number] += 1
+
+    timers = [wheel.add(MS, MS, partial(call, number)) for number in range(2_000)]
+    for _ in range(100):
+        assert fire(wheel, clock, 1) == 2_000
+    assert fired == [100] * 2_000
+    for timer in timers:
+        timer.cancel()
+    assert (wheel.pending, fire(wheel, clock, 10)) == (0, 0)
+
+
+def test_the_count_returns_to_nothing_from_every_level(wheel: TimerWheel, clock: FakeClock) -> None:
+    """However often a timer fell to a lower level, was paused, or fired as an interval, it counts once."""
+    delays = (0, 1, 255, 256, 65_535, 65_536, 16_777_216, 2**32 + 5)
+    once = [wheel.add(delay * MS, 0, ignore) for delay in delays]
+    again = [wheel.add(delay * MS, delay * MS, ignore) for delay in delays[1:]]
+    assert wheel.pending == 15
+    again[0].pause()
+    assert wheel.pending == 14
+    fired = 0
+    for delay in (2, 300, 70_000, 20_000_000, 2**32):
+        fired += fire(wheel, clock, delay)
+    assert not any(timer.active for timer in once)
+    assert wheel.pending == 6
+    for timer in again:
+        timer.cancel()
+    assert (wheel.pending, fire(wheel, clock, 10**10), wheel.next_ns) == (0, 0, NEVER_NS)
+
+
+def test_a_paused_interval_is_silent(wheel: TimerWheel, clock: FakeClock) -> None:
+    """It goes on with what was left, at its rate; paused and then cancelled, it never does."""
+    fired: list[str] = []
+    timer = wheel.add(10 * MS, 10 * MS, lambda: fired.append("resumed"))
+    ended = wheel.add(10 * MS, 10 * MS, lambda: fired.append("cancelled"))
+    fire(wheel, clock, 6)
+    for each in (timer, ended):
+        each.pause()
+    assert fire(wheel, clock, 1_000) == 0
+    ended.cancel()
+    for each in (timer, ended):
+        each.resume()
+    assert fire(wheel, clock, 4) == 1
+    assert fire(wheel, clock, 9) == 0
+    assert fire(wheel, clock, 1) == 1
+    assert fired == ["resumed", "resumed"]
+    assert not ended.active
+
+
+def test_what_is_over_may_be_paused_and_cancelled(wheel: TimerWheel, clock: FakeClock) -> None:
+    """Nothing happens to a timer that has fired, however often it is asked to."""
+    timer = wheel.add(0, 0, ignore)
+    assert fire(wheel, clock, 1) == 1
+    for call in (timer.pause, timer.resume, timer.cancel, timer.cancel, timer.pause, timer.resume):
+        call()
+        assert (timer.active, wheel.pending) == (False, 0)
+    assert fire(wheel, clock, 1_000) == 0
 
 
 def test_an_interval_keeps_its_phase_and_skips_what_it_missed(wheel: TimerWheel, clock: FakeClock) -> None:

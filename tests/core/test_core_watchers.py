@@ -287,6 +287,46 @@ def test_unregistering_and_registering_again_a_thousand_times(loop: Loop, fake: 
     assert len(loop._watchers) == 1
 
 
+def test_a_descriptor_that_stays_ready_while_its_watcher_is_replaced(
+    real: Loop, make_stream: Callable[[], tuple[int, int]]
+) -> None:
+    """A thousand times with a kernel: each watcher is called once, by the batch after the one it was made in."""
+    reader, writer = make_stream()
+    os.write(writer, b"x")
+    seen: list[Watcher] = []
+    current: list[Watcher] = []
+
+    def again(_events: int) -> None:
+        seen.append(current[0])
+        current[0].unregister()
+        current[0] = real.register(reader, READ, again)
+
+    current.append(real.register(reader, READ, again))
+    for number in range(1_000):
+        while len(seen) == number:
+            real.run_once(1)
+    assert len(seen) == len(set(map(id, seen))) == 1_000
+    current[0].unregister()
+    assert real.stats.watchers == 0
+
+
+def test_thousands_of_descriptors_closed_too_early(real: Loop, make_stream: Callable[[], tuple[int, int]]) -> None:
+    """Their watchers can still be unregistered, and the numbers they had be used again."""
+    for _ in range(2_500):
+        ends = make_stream()
+        watchers = [real.register(end, READ, ignore) for end in ends]
+        for end in ends:
+            os.close(end)
+        for watcher in watchers:
+            watcher.unregister()
+    seen: list[int] = []
+    reader, writer = make_stream()
+    real.register(reader, READ, seen.append)
+    os.write(writer, b"x")
+    real.run_once(1)
+    assert seen == [READ]
+
+
 def test_the_sweep_outlives_thousands_of_retired_watchers(loop: Loop) -> None:
     """All of a batch's watchers may be unregistered at once."""
     watchers = [loop.register(fd, READ, ignore) for fd in range(3, 3_000)]

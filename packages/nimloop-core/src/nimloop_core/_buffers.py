@@ -14,7 +14,7 @@ from typing import Final, final
 class BufferPool:
     """Writable buffers of one size, for reading into."""
 
-    __slots__ = ("_free", "_lent", "limit", "size")
+    __slots__ = ("_free", "_keep", "_lent", "limit", "size")
 
     def __init__(self, size: int = 65536, limit: int = 64) -> None:
         if size <= 0 or limit < 0:
@@ -23,6 +23,7 @@ class BufferPool:
         """Bytes of each buffer."""
         self.limit: Final = limit
         """How many unused ones are kept."""
+        self._keep = limit  # none once the pool is closed
         self._free: list[bytearray] = []
         self._lent: dict[int, bytearray] = {}
 
@@ -47,8 +48,13 @@ class BufferPool:
         except BufferError:
             raise ValueError("a memoryview of the buffer is still open: release that first") from None
         del self._lent[id(buffer)]
-        if len(self._free) < self.limit:
+        if len(self._free) < self._keep:
             self._free.append(buffer)
+
+    def close(self) -> None:
+        """Give the unused ones back to the system, and keep none from now on; those that are out may still return."""
+        self._keep = 0
+        self._free.clear()
 
     @property
     def lent(self) -> int:

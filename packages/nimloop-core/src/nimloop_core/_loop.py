@@ -352,6 +352,7 @@ class Loop:
         self._deferred.clear()
         self._idle.clear()
         self._wheel.close()
+        self.buffers.close()
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from typing import final
 
 from nimloop_core._watchers import READ, Watcher, WatcherTable
 from nimloop_core.abc import Callback, ExceptionHandler
+from nimloop_core.backends import _standard
 
 _Previous = Callable[[int, FrameType | None], object] | int | None
 
@@ -80,7 +81,8 @@ class SignalHub:
             self.remove(handler)
 
     def _open(self) -> None:
-        ends = socket.socketpair()
+        with _standard.spared():
+            ends = socket.socketpair()
         for end in ends:
             end.setblocking(False)
         try:

@@ -40,6 +40,7 @@ from collections.abc import Callable
 from typing import Final
 
 from nimloop_core._watchers import Backend
+from nimloop_core.backends import _standard
 from nimloop_core.errors import BackendUnavailableError
 
 __all__ = ["Backend", "available", "create"]
@@ -92,4 +93,5 @@ def create(name: str | None = None) -> Backend:
     wanted = name or os.environ.get("NIMLOOP_BACKEND") or (names[0] if names else "any")
     if wanted not in names:
         raise BackendUnavailableError(f"no backend {wanted!r} on this system; it has: {', '.join(names) or 'none'}")
-    return _FACTORIES[wanted][1]()
+    with _standard.spared():
+        return _FACTORIES[wanted][1]()

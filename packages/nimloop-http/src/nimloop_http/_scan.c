@@ -454,6 +454,10 @@ static void leave(Input *input)
 /* A whole number; what is larger than the largest is taken for the largest. */
 static int to_size(PyObject *number, ptrdiff_t *size)
 {
+    *size = PyLong_Check(number) ? PyLong_AsSsize_t(number) : -1; /* nearly always this will do, and is quicker */
+    if (*size != -1)
+        return 0;
+    PyErr_Clear();
     *size = PyNumber_AsSsize_t(number, NULL);
     return *size == -1 && PyErr_Occurred() ? -1 : 0;
 }

@@ -207,7 +207,7 @@ def test_p11_a_batch_of_requests_gives_the_same_as_each_alone(count: int) -> Non
         assert parser.idle
 
 
-# P12, that no cut makes a difference, is in test_http_parser.py: for every golden case and for random messages.
+# P12, that no cut makes a difference, is in test_http_parser_cases.py and test_http_parser_random.py.
 
 
 def test_p13_no_byte_is_dropped_however_late_events_are_asked_for() -> None:
@@ -261,5 +261,5 @@ def test_p15_bodies_have_a_bound_from_the_start() -> None:
         assert parser.held == 0
 
 
-# P16, that a byte costs the same however many came before it, is in test_http_parser.py, where the steps are counted;
+# P16, that a byte costs the same however many came before it, is in test_http_parser_cost.py, which counts the steps;
 # P17, that line ends are found at every offset, is in test_http_scan.py.

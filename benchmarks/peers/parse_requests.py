@@ -3,8 +3,8 @@
 Each message comes in one piece, as it does from a socket, and is read to its end; method, target, whether the
 connection goes on, and the size of the body are wanted of it. "Message" wants no field: nimloop then takes none apart,
 and httptools is given no callback for them, so that it could not tell one later. "With fields" wants all of them, as
-text. "Head alone" is the scan of a head, without the parser's states around it. Each field can be asked for after it, so
-that it is to be compared with httptools "with fields".
+text. "Head alone" is the scan of a head, without the parser's states around it. Each field can be asked for after it:
+it is to be compared with httptools "with fields".
 """
 
 import os

@@ -192,7 +192,7 @@ class Site(TurnedLoop):
     @property
     def sessions(self) -> list[HttpSession]:
         """The sessions of its connections."""
-        found = [connection.on_shutdown.__self__ for connection in self.server._tcp.connections]  # type: ignore[union-attr]
+        found = [connection.context for connection in self.server._tcp.connections]
         return [session for session in found if isinstance(session, HttpSession)]
 
     def start(

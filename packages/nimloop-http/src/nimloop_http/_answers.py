@@ -89,7 +89,7 @@ class AnswerQueue:
         self._now_ns = UNREAD  # when the last answer was given, as long as the requests that are there are handled
         self._state = SERVING
         self._first: HttpResponse | None = None  # of the answers that are open
-        self._later: Final[list[HttpResponse]] = []  # the others; of pipelined requests, hence few
+        self._later: list[HttpResponse] | None = None  # the others; of pipelined requests, hence few and mostly none
         self._receiving: RequestBody | None = None
         self._upgrading: HttpResponse | None = None  # answers a request that offered another protocol
         self._postponed: HttpRequest | None = None  # that request, until the answers before it are complete
@@ -106,6 +106,8 @@ class AnswerQueue:
         """A request was read: its answer is the last of those that are open."""
         if self._first is None:
             self._first = response
+        elif self._later is None:
+            self._later = [response]
         else:
             self._later.append(response)
 
@@ -125,7 +127,7 @@ class AnswerQueue:
         """Let the connection end with this answer: requests after it are not handled, or their answers are lost."""
         if self._state == SERVING:
             self._state = LAST
-        queue = self._later
+        queue = self._later or []
         while queue and queue[-1] is not response:
             later = queue.pop()
             if self._receiving is not None and later is self._receiving.response:
@@ -217,7 +219,8 @@ class AnswerQueue:
         self._abandon(ConnectionAbortedError("the connection was cut"))
         self.connection.abort()
 
-    def _on_drain(self, _connection: Connection) -> None:
+    def on_drain(self) -> None:
+        """The client has taken most of what was queued."""
         self._behind = False
         if self._first is not None:
             self._first.drained()

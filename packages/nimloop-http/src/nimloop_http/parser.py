@@ -140,7 +140,7 @@ class HttpParser:
         self._blank_line = False  # the one empty line before a request was skipped
         self._left = 0  # bytes to come of a body with a length, or as `join_chunks` counts them
         self._size = 0  # bytes of a body without a length so far
-        self._requests: list[str] = []  # methods of the requests whose answers are awaited
+        self._requests: list[str] | None = None  # methods of the requests whose answers are awaited
 
     @classmethod
     def for_responses(cls, limits: Limits = DEFAULT_LIMITS, *, backlog: int = _BACKLOG) -> Self:
@@ -187,6 +187,8 @@ class HttpParser:
         An answer to HEAD has no body whatever it says, and one to CONNECT may be the last (RFC 9112 §6.3). An answer
         to a request that nobody told of is taken for one to GET.
         """
+        if self._requests is None:
+            self._requests = []
         self._requests.append(method)
 
     def __iter__(self) -> Iterator[Event]:
@@ -274,7 +276,7 @@ class HttpParser:
         self._line = -1
         self._state = self._paused = HEAD
         self._blank_line = False
-        self._requests.clear()
+        self._requests = None
 
     # What it holds --------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import types
 import zlib
 from collections.abc import Callable
@@ -276,6 +277,23 @@ def test_a_limit_is_kept_to_the_byte() -> None:
         Inflater(terms).inflate(bomb, 5000, last=True)
     assert asked == [5001]
     assert Inflater(terms).inflate(Deflater(agreement()).compress(bytes(5000)), 5000, last=True) == bytes(5000)
+
+
+def test_streams_within_a_message_are_counted() -> None:
+    """RFC 7692 §7.2.3.4 allows them; what is nothing but them costs far more than it says. Bytes are what counts."""
+    compressor = zlib.compressobj(wbits=-15)
+    large = compressor.compress(random.Random(1).randbytes(100)) + compressor.flush()
+    message = large * 300 + b"\x00"
+    assert len(Inflater(agreement()).inflate(message, LIMIT, last=True)) == 30_000
+    for step in (1, 7, 100_000):
+        inflater = Inflater(agreement())
+        data = b"\x03\x00" * 16
+        for _ in range(3):
+            for at in range(0, len(data), step):
+                assert inflater.inflate(data[at : at + step], LIMIT, last=False) == b""
+            inflater.inflate(b"\x00", LIMIT, last=True)
+        with pytest.raises(InvalidDataError, match="too often"):
+            inflater.inflate(b"\x03\x00" * 17, LIMIT, last=False)
 
 
 def test_rubbish_is_refused() -> None:

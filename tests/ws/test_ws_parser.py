@@ -222,6 +222,22 @@ def test_an_announced_length_costs_nothing(kind: int) -> None:
         tracemalloc.stop()
 
 
+def test_many_fragments_without_an_event_interrupt() -> None:
+    """Whoever has other things to do is asked to come again; whoever iterates need not know."""
+    fragments = encode_frame(2, b"", fin=False, mask=KEY) + encode_frame(0, b"x", fin=False, mask=KEY) * 5000
+    parser = WsParser(SERVER)
+    parser.push(fragments)
+    interruptions = 0
+    while parser.next_event() is None and parser.interrupted:
+        assert not parser.drained
+        interruptions += 1
+    assert parser.drained
+    assert interruptions == 4
+    assert list(parser.feed(encode_frame(0, b"!", mask=KEY))) == [b"x" * 5000 + b"!"]
+    assert not parser.interrupted
+    assert list(WsParser(SERVER).feed(fragments + encode_frame(0, b"!", mask=KEY))) == [b"x" * 5000 + b"!"]
+
+
 def test_events_wait_to_be_asked_for() -> None:
     """What is not asked for stays, and more may be added meanwhile."""
     parser = WsParser(SERVER)

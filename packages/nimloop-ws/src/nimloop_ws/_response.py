@@ -62,6 +62,25 @@ class ResponseReader:
         return HandshakeRefusedError(status, reason, fields, bytes(self._buffer[: self._refusal_left]))
 
     def _read_head(self) -> tuple[Accepted, bytes] | None:
+        while True:
+            head = self._take_head()
+            if head is None:
+                return None
+            status, _, headers = head
+            if status == 101:
+                return self._check(headers), bytes(self._buffer)
+            if status >= 200:  # RFC 9110 §15.2: others may come before the answer
+                break
+        self._refusal = head
+        length = headers.get("content-length", "")
+        if _LENGTH.fullmatch(length):
+            self._refusal_left = min(int(length), _MAX_BODY)
+        elif "transfer-encoding" not in headers and status not in {204, 304}:
+            self._refusal_left = _MAX_BODY  # until the connection ends
+        return None
+
+    def _take_head(self) -> tuple[int, str, Headers] | None:
+        """Take status, reason and fields out of the buffer, once all of them are there."""
         buffer = self._buffer
         end = buffer.find(b"\r\n\r\n")
         if end < 0:
@@ -73,20 +92,9 @@ class ResponseReader:
         head = _HEAD.fullmatch(buffer[: end + 4])
         if head is None or end > _MAX_HEAD:
             raise BadResponseError(f"the head of the server's answer is malformed: {bytes(buffer[:60])!r}")
-        status = int(head.group(1))
-        headers = Headers.from_head("\r\n" + head.group(3).decode("latin-1"))
         del buffer[: end + 4]
-        if status == 101:
-            return self._check(headers), bytes(buffer)
-        if status < 200:
-            return self._read_head() if buffer else None  # RFC 9110 §15.2: others may come before the answer
-        self._refusal = (status, (head.group(2) or b"").decode("latin-1"), headers)
-        length = headers.get("content-length", "")
-        if _LENGTH.fullmatch(length):
-            self._refusal_left = min(int(length), _MAX_BODY)
-        elif "transfer-encoding" not in headers and status not in {204, 304}:
-            self._refusal_left = _MAX_BODY  # until the connection ends
-        return None
+        headers = Headers.from_head("\r\n" + head.group(3).decode("latin-1"))
+        return int(head.group(1)), (head.group(2) or b"").decode("latin-1"), headers
 
     def _check(self, headers: Headers) -> Accepted:
         """RFC 6455 §4.1: what the client must check."""

@@ -29,6 +29,12 @@ EXTENSION: Final = "permessage-deflate"
 _TAIL: Final = b"\x00\x00\xff\xff"  # RFC 7692 §7.2.1: not sent, because every message would end with it
 _MAX_BITS: Final = 15
 
+# A stream that ends within a message costs a new decompressor and a copy of what follows. Whoever marks blocks as the
+# last ones does so where the program flushes; a peer that does nothing else could keep us busy with two bytes each.
+_MANY_ENDS: Final = 16  # in a message, and one more for each
+_LEAST_STREAM: Final = 64  # bytes
+_STEP: Final = 65536  # bytes that are looked at together, and so may be copied
+
 
 class Compressor(Protocol):
     """What is used of `zlib.compressobj`."""
@@ -306,11 +312,13 @@ class Deflater:
 class Inflater:
     """Inflates the messages of one direction, never further than it is told."""
 
-    __slots__ = ("_agreement", "_decompressor")
+    __slots__ = ("_agreement", "_decompressor", "_ends", "_taken")
 
     def __init__(self, agreement: Agreement) -> None:
         self._agreement: Final = agreement
         self._decompressor: Decompressor | None = None
+        self._taken = 0  # compressed bytes of the message so far
+        self._ends = 0  # streams that have ended in them
 
     def inflate(self, data: bytes, limit: int, *, last: bool) -> bytes:
         """Return what a piece of a message says; `last` ends the message.
@@ -318,37 +326,44 @@ class Inflater:
         Raises `MessageTooBigError` when that is more than `limit` bytes, after inflating one byte more than that, and
         `InvalidDataError` when it is not deflated data.
         """
-        out = self._inflate(data, limit) if data else b""
+        pieces: list[bytes] = []
+        for at in range(0, len(data), _STEP):
+            limit = self._inflate(data[at : at + _STEP], limit, pieces)
         if last:
-            rest = self._inflate(_TAIL, limit - len(out))
-            if rest:
-                out += rest
+            self._inflate(_TAIL, limit, pieces)
+            self._taken = self._ends = 0
             if not self._agreement.peer_context_takeover:
                 self._decompressor = None
-        return out
+        return b"".join(pieces)
 
-    def _inflate(self, data: bytes, limit: int) -> bytes:
-        out = b""
+    def _inflate(self, data: bytes, limit: int, pieces: list[bytes]) -> int:
+        """Add what the data says to the pieces; return what is left of the limit."""
         while True:
             decompressor = self._decompressor
             if decompressor is None:
                 decompressor = self._decompressor = self._new()
             try:
-                piece = decompressor.decompress(data, limit - len(out) + 1)  # 0 would mean: without limit
+                piece = decompressor.decompress(data, limit + 1)  # 0 would mean: without limit
             except Exception as error:
                 if not isinstance(error, self._module().error):
                     raise
                 raise InvalidDataError(f"a compressed message cannot be inflated: {error}") from None
-            out = out + piece if out else piece
-            if len(out) > limit:
+            pieces.append(piece)
+            limit -= len(piece)
+            if limit < 0:
                 raise MessageTooBigError("the message is inflated to more bytes than are allowed")
+            self._taken += len(data)
             if not decompressor.eof:
-                return out
+                return limit
             # §7.2.3.4: a block may be marked as the last one, and the stream goes on behind it, as a new one.
             data = decompressor.unused_data
             self._decompressor = None
+            self._taken -= len(data)
+            self._ends += 1
+            if self._ends > _MANY_ENDS + self._taken // _LEAST_STREAM:
+                raise InvalidDataError("a compressed message ends and begins anew too often")
             if not data:
-                return out
+                return limit
 
     def _module(self) -> Zlib:
         module = self._agreement.deflate.zlib

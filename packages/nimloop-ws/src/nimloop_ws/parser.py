@@ -60,6 +60,8 @@ _CONTROL: Final = 2
 _CLOSED: Final = 3
 _FAILED: Final = 4
 
+_FRAGMENTS: Final = 1024  # without an event, before the caller may have something better to do
+
 # The first byte of a frame that is a whole message by itself.
 _WHOLE_TEXT: Final = FIN | TEXT
 _WHOLE_BINARY: Final = FIN | BINARY
@@ -95,6 +97,7 @@ class WsParser:
         "_size",
         "_state",
         "_whole_limit",
+        "interrupted",
         "limits",
     )
 
@@ -107,6 +110,8 @@ class WsParser:
         fragments: bool = False,
     ) -> None:
         self.limits: Final = limits
+        self.interrupted = False
+        """Whether `next_event` has returned None although there are bytes left to look at: ask again."""
         self._role: Final = role
         self._fragments: Final = fragments
         self._inflater: Final = None if agreement is None else Inflater(agreement)
@@ -159,6 +164,8 @@ class WsParser:
 
     def __next__(self) -> Event:
         event = self.next_event()
+        while event is None and self.interrupted:
+            event = self.next_event()
         if event is None:
             raise StopIteration
         return event
@@ -166,7 +173,8 @@ class WsParser:
     def next_event(self) -> Event | None:
         """Return the next event, or None when more bytes are needed.
 
-        Raises `ProtocolError`, and `ParserStateError` ever after.
+        After many fragments without an event it returns None as well, and is `interrupted`. Raises `ProtocolError`,
+        and `ParserStateError` ever after.
         """
         position = self._position
         if self._state == _FRAME and position == len(self._data):
@@ -215,6 +223,8 @@ class WsParser:
     # Reading a frame ------------------------------------------------------------------------------------------
 
     def _read(self) -> Event | None:
+        self.interrupted = False
+        fragments = 0
         while True:
             if self._state == _FRAME:
                 if not self._read_header():
@@ -223,6 +233,10 @@ class WsParser:
                 event = self._read_data()
                 if event is not None or self._state == _DATA:
                     return event
+                fragments += 1
+                if fragments == _FRAGMENTS:
+                    self.interrupted = True
+                    return None
             elif self._state == _CONTROL:
                 payload = self._read_control()
                 return None if payload is None else self._control(payload)

@@ -425,6 +425,8 @@ class WebSocket:
                     fail(self, error.with_traceback(None))
                     return
                 if event is None:
+                    if parser.interrupted:
+                        self._end_turn()
                     return
                 self._silence = st.HEARD
                 left -= _EVENT_BYTES

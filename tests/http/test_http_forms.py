@@ -385,6 +385,21 @@ def test_beyond_each_limit(limits: FormLimits, body: bytes, error: type[Protocol
         assert caught.value.status == status
 
 
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_the_limit_that_comes_first_is_named(step: int) -> None:
+    """A field that is beyond two limits is beyond the same one, however it is cut."""
+    body = multipart(field("a", b"12345678"), field("b", b"123456789"))
+    for limits, error in [
+        (FormLimits(field=8, fields=12), FieldsTooLargeError),
+        (FormLimits(field=8, fields=16), FieldTooLargeError),
+        (FormLimits(field=8, fields=20), FieldTooLargeError),
+    ]:
+        reader = FormReader(TYPE, limits=limits, in_memory=True)
+        with pytest.raises(error):
+            for at in range(0, len(body), step):
+                reader.write(body[at : at + step])
+
+
 def test_at_each_limit() -> None:
     """What is just allowed is allowed."""
     limits = FormLimits(parts=3, files=1, field=5, fields=8, file=5, headers=2, header_bytes=60)

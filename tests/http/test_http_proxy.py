@@ -246,6 +246,7 @@ BAD = {
     "tab": b"PROXY TCP4\t198.51.100.7 203.0.113.1 4711 443\r\n",
     "space at the end": b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 443 \r\n",
     "line feed alone": b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\n",
+    "line feed inside": b"PROXY UNKNOWN x\ny\r\n",
     "wrong family": b"PROXY TCP4 2001:db8::7 2001:db8::1 4711 443\r\n",
     "udp": b"PROXY UDP4 198.51.100.7 203.0.113.1 4711 443\r\n",
     "short address": b"PROXY TCP4 127.1 203.0.113.1 4711 443\r\n",

@@ -70,6 +70,8 @@ def _read_v1(data: bytes) -> ProxyHeader | None:
             raise ProxyProtocolError("not a PROXY line, or a longer one than there can be")
         return None
     line = data[:end].decode("latin-1")
+    if "\n" in line:
+        raise ProxyProtocolError("a line feed within a PROXY line")
     if line == "PROXY UNKNOWN" or line.startswith("PROXY UNKNOWN "):
         return ProxyHeader(None, None, secure=False, size=end + 2)
     match = _V1.fullmatch(line)

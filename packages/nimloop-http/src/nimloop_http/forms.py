@@ -211,14 +211,15 @@ class FormReader:
     def _check(self, part: Part, count: int) -> None:
         """Raise a `LimitError` when there is no room for so many more bytes."""
         limits = self._limits
-        size = part.size + count
         if part.is_file:
-            if size > limits.file:
+            if part.size + count > limits.file:
                 raise FileTooLargeError(f"the file {part.name!r} is larger than {limits.file} bytes")
-        elif size > limits.field:
-            raise FieldTooLargeError(f"the field {part.name!r} is longer than {limits.field} bytes")
-        elif self._fields + count > limits.fields:
-            raise FieldsTooLargeError(f"the fields of the form are longer than {limits.fields} bytes")
+        else:
+            room, room_of_all = limits.field - part.size, limits.fields - self._fields
+            if count > room and room <= room_of_all:  # the limit that comes first, however the bytes were cut
+                raise FieldTooLargeError(f"the field {part.name!r} is longer than {limits.field} bytes")
+            if count > room_of_all:
+                raise FieldsTooLargeError(f"the fields of the form are longer than {limits.fields} bytes")
 
 
 def parse_form(

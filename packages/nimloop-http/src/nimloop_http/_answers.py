@@ -116,6 +116,11 @@ class AnswerQueue:
         self._first = self._later.pop(0) if self._later else None
         return self._first
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether no answer can be the last one, unless it says so itself."""
+        return self._state == SERVING and self._receiving is None
+
     def is_final(self, response: HttpResponse) -> bool:
         """Tell whether the connection ends with this answer."""
         body = self._receiving

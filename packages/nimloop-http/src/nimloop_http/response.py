@@ -189,13 +189,18 @@ class HttpResponse:
             if length and status != 304:
                 raise ValueError(f"a response with status {status} has no body")
             length, kind, data = NO_LENGTH, "", b""
-        lines = self._lines(kind)
+        session = self._session
         request = self.head
+        if self.closes or request is None or request.minor == 0 or not session.goes_on:
+            lines = self._lines(kind)
+        else:  # nearly always
+            lines = self._type_line or kind
+            if self._fields:
+                lines += self._fields
         if request is not None and request.method == "HEAD":
             data = b""
         self._state = DONE
         self.bytes_sent = len(data)
-        session = self._session
         if len(data) <= _JOIN_BYTES:
             session.write(self, _encode_response(STATUS_LINES[status], session.date_line(), length, lines, data))
         else:

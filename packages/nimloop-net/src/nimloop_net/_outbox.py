@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterable
 from itertools import chain
 from typing import Final, final
 
@@ -110,18 +109,19 @@ class Outbox:
                     if first.count == 0:
                         self._pop()
                         first.close()
-                elif self._later is None:
+                elif self._later is not None and (self.files or self.size > _JOIN_BYTES):
+                    self._drop(self._send_several(sock))
+                else:
                     size = self.size
-                    sent = self._send(sock, fd, first if size <= _CALL else memoryview(first)[:_CALL])
+                    data = first if self._later is None else self._join()
+                    sent = self._send(sock, fd, data if size <= _CALL else memoryview(data)[:_CALL])
                     if sent == size:  # nearly always
-                        self._first = None
+                        self._first = self._later = None
                         self.size = 0
                         return True
                     if sent < 0:
                         return False
                     self._drop(sent)
-                else:
-                    self._drop(self._send_several(sock))
                 if self.size <= stop:
                     return True
         except BlockingIOError:
@@ -137,7 +137,7 @@ class Outbox:
         """Give out everything that is queued, and keep nothing; raises ValueError when there is a file in it."""
         if self.files:
             raise ValueError("a file is on its way: wait until it is sent")
-        data = b"".join([item for item in self._items() if not isinstance(item, FileRange)])
+        data = self._join()
         self.clear()
         return data
 
@@ -150,10 +150,13 @@ class Outbox:
             if isinstance(item, FileRange):
                 item.close()
 
-    def _items(self) -> Iterable[Item]:
+    def _join(self) -> bytes:
+        return b"".join([item for item in self._items() if not isinstance(item, FileRange)])
+
+    def _items(self) -> list[Item]:
         if self._first is None:
-            return ()
-        return (self._first,) if self._later is None else (self._first, *self._later)
+            return []
+        return [self._first] if self._later is None else [self._first, *self._later]
 
     def _send_several(self, sock: Channel) -> int:
         pieces: list[bytes | memoryview] = []
@@ -162,7 +165,7 @@ class Outbox:
         first, later = self._first, self._later
         assert first is not None
         assert later is not None
-        for item in chain((first,), later):
+        for item in chain([first], later):
             if isinstance(item, FileRange):
                 more = _MSG_MORE
                 break

@@ -18,7 +18,7 @@ import h11
 atheris = importlib.import_module("atheris")  # not installed where types are checked
 
 with atheris.instrument_imports(include=["nimloop_http"]):
-    from nimloop_http import Body, End, Head, HttpParser, Limits, ResponseHead, Trailers, _headers, _scan_py
+    from nimloop_http import Body, End, Head, HttpParser, Limits, ResponseHead, Trailers, _bodies, _headers, _scan_py
     from nimloop_http import parser as parser_module
     from nimloop_http.errors import ProtocolError
 
@@ -134,9 +134,10 @@ def test_one_input(given: bytes) -> None:
     ways = [[data], [data[:one], data[one:two], data[two:]], [data[i : i + 1] for i in range(len(data))]]
     results = []
     for twin in TWINS:
-        for name in ("scan_request", "join_chunks", "split_fields"):
-            setattr(parser_module, name, getattr(twin, name))
-        vars(_headers)["split_fields"] = twin.split_fields
+        vars(parser_module)["scan_request"] = twin.scan_request
+        vars(_bodies)["join_chunks"] = twin.join_chunks
+        for module in (_bodies, _headers):
+            vars(module)["split_fields"] = twin.split_fields
         results += [parse(pieces, limits, methods) for pieces in ways]
     assert all(result == results[0] for result in results), results
     if methods is None:

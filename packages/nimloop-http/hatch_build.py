@@ -31,6 +31,7 @@ C_MODULES = ("_encode_c", "_scan")
 C_PLATFORMS = ("",)  # all
 COMPILED_MODULES = (
     "_answers",
+    "_bodies",
     "_diagnose",
     "_dispatch",
     "_encode",

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
-from nimloop_http import _headers, _scan_py
+from nimloop_http import _bodies, _headers, _scan_py
 from nimloop_http import parser as parser_module
 
 Scan = tuple[int, bytes, str, str, int, int]
@@ -51,7 +51,7 @@ def use(name: str) -> Iterator[None]:
     twin = TWINS[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parser_module, "scan_request", twin.scan_request)
-        patch.setattr(parser_module, "join_chunks", twin.join_chunks)
-        patch.setattr(parser_module, "split_fields", twin.split_fields)
+        patch.setattr(_bodies, "join_chunks", twin.join_chunks)
+        patch.setattr(_bodies, "split_fields", twin.split_fields)
         patch.setattr(_headers, "split_fields", twin.split_fields)
         yield

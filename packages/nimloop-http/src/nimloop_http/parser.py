@@ -21,14 +21,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, Self, final
 
-from nimloop_http._diagnose import begins_a_response, diagnose, diagnose_fields, diagnose_response
-from nimloop_http._events import END
+from nimloop_http._bodies import BodyReader
+from nimloop_http._diagnose import begins_a_response, diagnose, diagnose_response
 from nimloop_http._events import Body as Body
 from nimloop_http._events import End as End
 from nimloop_http._events import Event as Event
 from nimloop_http._events import Trailers as Trailers
 from nimloop_http._framing import (
-    NOT_IN_TRAILERS,
     STANDARD_METHODS,
     apply_control_fields,
     apply_response_fields,
@@ -36,9 +35,8 @@ from nimloop_http._framing import (
     check_target,
     control_fields,
 )
-from nimloop_http._grammar import BARE_LINE_END, CHUNK_LINE, RESPONSE_HEAD, TOKEN_BYTES
+from nimloop_http._grammar import BARE_LINE_END, RESPONSE_HEAD, TOKEN_BYTES
 from nimloop_http._head import Head, ResponseHead
-from nimloop_http._headers import Headers
 from nimloop_http._parser_state import (
     CHUNKS,
     FAILED,
@@ -49,20 +47,16 @@ from nimloop_http._parser_state import (
     OVER,
     PAUSED,
     SWITCHED,
-    TRAILERS,
     UNTIL_END,
 )
 from nimloop_http._scan_py import CAREFUL, CHUNKED
-from nimloop_http._scanner import join_chunks, scan_request, split_fields
+from nimloop_http._scanner import scan_request
 from nimloop_http.errors import (
     BacklogError,
     BadRequestError,
-    BodyTooLargeError,
-    ChunkLineTooLongError,
     IncompleteMessageError,
     ParserStateError,
     ProtocolError,
-    TrailersTooLargeError,
     UnknownExpectationError,
     UnknownMethodError,
 )
@@ -72,7 +66,7 @@ _BACKLOG: Final = 16 << 20  # some hundred times what one read of a socket bring
 
 
 @final
-class HttpParser:
+class HttpParser(BodyReader):
     """Turns the bytes of one connection into the events of its requests.
 
     `methods` are the ones implemented; another raises `UnknownMethodError`. None lets every token pass. Without
@@ -86,24 +80,15 @@ class HttpParser:
         "_answers",
         "_blank_line",
         "_bounds",
-        "_data",
         "_expectations",
-        "_left",
         "_line",
-        "_most_body",
         "_most_bytes",
-        "_most_chunk_line",
         "_most_line",
         "_paused",
-        "_position",
         "_readers",
         "_requests",
         "_scan",
-        "_searched",
-        "_size",
-        "_state",
         "backlog",
-        "limits",
         "methods",
     )
 
@@ -117,29 +102,21 @@ class HttpParser:
         backlog: int = _BACKLOG,
         responses: bool = False,
     ) -> None:
-        self.limits: Final = limits
+        super().__init__(limits)
         self.methods: Final = methods
         self.backlog: Final = backlog
         self._expectations: Final = expectations
         self._after_head: Final = MESSAGE_END if empty_ends else HEAD
         self._most_line: Final = limits.request_line
         self._most_bytes: Final = limits.header_bytes
-        self._most_body: Final = limits.body
-        self._most_chunk_line: Final = limits.chunk_line
         # Of any length for mypyc, so that it is not taken apart and made anew for each request.
         self._bounds: Final[tuple[int, ...]] = (limits.request_line, limits.header_bytes, limits.headers)
         self._scan: Final = scan_request
         self._answers: Final = responses
         self._readers: Final = _RESPONSE_READERS if responses else _READERS
-        self._data: bytes | bytearray = b""
-        self._position = 0  # of the first byte that has not been used
-        self._searched = 0  # bytes before this one hold no end of what is being read
         self._line = -1  # length of the first line of an incomplete head, once that is known
-        self._state = HEAD
         self._paused = HEAD  # where `resume` goes back to
         self._blank_line = False  # the one empty line before a request was skipped
-        self._left = 0  # bytes to come of a body with a length, or as `join_chunks` counts them
-        self._size = 0  # bytes of a body without a length so far
         self._requests: list[str] | None = None  # methods of the requests whose answers are awaited
 
     @classmethod
@@ -431,122 +408,13 @@ class HttpParser:
             self._state = FIXED if self._left else MESSAGE_END
         return head
 
-    # Reading a body -------------------------------------------------------------------------------------------
-
-    def _read_fixed(self) -> Event | None:
-        piece = self._take(self._left)
-        if not piece:
-            return None
-        self._left -= len(piece)
-        if self._left == 0:
-            self._state = MESSAGE_END
-        return Body(piece)
-
-    def _read_chunks(self) -> Event | None:
-        data = self._data
-        start = self._position
-        room = self._most_body - self._size
-        position, self._left, size, body = join_chunks(data, start, self._left, room, self._most_chunk_line)
-        if position > start:
-            self._position = self._searched = position
-            self._size += size
-            if body:
-                return Body(body)
-        if position == len(data):
-            return None
-        if self._left < 0:
-            return self._read_chunk_line(data, position)
-        if data[position : position + 2] != b"\r":
-            raise BadRequestError("a chunk is longer than its size: CRLF expected after it")
-        return None
-
-    def _read_chunk_line(self, data: bytes | bytearray, start: int) -> Event | None:
-        """Read the line of the last chunk, one with an extension, or one that is incomplete or malformed."""
-        if data.startswith(b"0\r\n\r\n", start):  # without trailers, as nearly every body ends
-            self._position = start + 5
-            self._state = HEAD
-            return END
-        most = self._most_chunk_line
-        end = data.find(b"\r\n", max(start, self._searched - 1), start + most + 2)
-        line_feed = data.find(b"\n", max(start, self._searched), start + most + 1 if end < 0 else end)
-        if line_feed >= 0 and data[line_feed - 1 : line_feed] != b"\r":
-            raise BadRequestError("the line with a chunk's size must end with CRLF")
-        if end < 0:
-            self._searched = len(data)
-            if len(data) - start > most + 1:
-                raise ChunkLineTooLongError(f"the line with a chunk's size has more than {most} bytes")
-            return None
-        match = CHUNK_LINE.fullmatch(bytes(data[start:end]))
-        if match is None:
-            raise BadRequestError(f"not a chunk's size: {bytes(data[start : min(end, start + 60)])!r}")
-        self._position = self._searched = end + 2
-        self._left = size = int(match.group(1), 16)
-        self._size += size
-        if self._size > self._most_body:
-            raise BodyTooLargeError(f"the body has more than {self._most_body} bytes")
-        if size:
-            return self._read_chunks()
-        self._state = TRAILERS
-        return self._read_trailers()
-
-    def _read_trailers(self) -> Event | None:
-        data = self._data
-        start = self._position
-        limits = self.limits
-        if data[start : start + 2] == b"\r\n":
-            self._position = start + 2
-            self._state = MESSAGE_END
-            return self.next_event()
-        end = data.find(b"\r\n\r\n", max(start, self._searched - 3))
-        too_large = TrailersTooLargeError(f"the trailer fields have more than {limits.trailer_bytes} bytes")
-        if end < 0:
-            searched = max(start, self._searched - 1)
-            self._searched = len(data)
-            if len(data) - start > limits.trailer_bytes or BARE_LINE_END.search(data, searched):
-                error = diagnose_fields(
-                    bytes(data[start:]), 0, limits.trailer_bytes, limits.headers, too_large=too_large
-                )
-                if error is not None:
-                    raise error
-            return None
-        raw = bytes(data[start : end + 4])
-        error = diagnose_fields(raw, 0, limits.trailer_bytes, limits.headers, too_large=too_large)
-        if error is not None:
-            raise error
-        self._position = self._searched = end + 4
-        self._state = MESSAGE_END
-        kept = [field for field in split_fields(b"\r\n" + raw) if field[0].lower() not in NOT_IN_TRAILERS]
-        return Trailers(Headers(kept)) if kept else self.next_event()
-
-    def _read_until_end(self) -> Event | None:
-        piece = self._take(self._most_body - self._size)
-        if piece:
-            self._size += len(piece)
-            return Body(piece)
-        if self._position < len(self._data):
-            raise BodyTooLargeError(f"the body has more than {self._most_body} bytes")
-        return None
-
-    def _read_message_end(self) -> Event | None:
-        self._state = HEAD
-        return END
-
-    def _read_last_end(self) -> Event | None:
-        self._state = OVER
-        return END
+    # Not reading -----------------------------------------------------------------------------------------------
 
     def _read_nothing(self) -> Event | None:
         return None
 
     def _read_failed(self) -> Event | None:
         raise ParserStateError(_WHY_NOT[FAILED])
-
-    def _take(self, most: int) -> bytes:
-        data = self._data
-        start = self._position
-        piece = data[start : start + most] if isinstance(data, bytes) else bytes(data[start : start + most])
-        self._position = start + len(piece)
-        return piece
 
 
 _WHY_NOT: Final = {

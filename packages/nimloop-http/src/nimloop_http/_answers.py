@@ -16,6 +16,7 @@ from nimloop_net import Connection, ConnectionClosedError, OnShutdown
 if TYPE_CHECKING:
     from nimloop_http._incoming import RequestBody
     from nimloop_http._source import Source
+    from nimloop_http._workers import WorkerPool
     from nimloop_http.request import HttpRequest
     from nimloop_http.response import HttpResponse
     from nimloop_http.server import HttpServer
@@ -96,6 +97,11 @@ class AnswerQueue:
         self._advancing = False
         self._behind = False  # the connection is above its high-water mark: on_drain follows
         self._waiting_for = NOTHING
+
+    @property
+    def workers(self) -> WorkerPool:
+        """The server's threads for files."""
+        return self._server.workers
 
     def date_line(self) -> str:
         """Return the Date field of an answer that is given now, as a line."""

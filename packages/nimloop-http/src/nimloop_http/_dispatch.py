@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nimloop_http._answers import LAST, AnswerQueue
 from nimloop_http._head import Head
 from nimloop_http._incoming import RequestBody
@@ -11,19 +9,11 @@ from nimloop_http.errors import ProtocolError, UnknownExpectationError, UnknownM
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
-if TYPE_CHECKING:
-    from nimloop_http._workers import WorkerPool
-
 
 class Dispatcher(AnswerQueue):
     """Hands the requests of one connection to the handlers, and their bodies to where they are wanted."""
 
     __slots__ = ()
-
-    @property
-    def workers(self) -> WorkerPool:
-        """The server's threads for files."""
-        return self._server.workers
 
     def _begin(self, response: HttpResponse, head: Head) -> None:
         """Take in a request that is not as plain as most are: with a body, or with something to decide before."""

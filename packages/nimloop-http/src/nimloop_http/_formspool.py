@@ -17,9 +17,9 @@ import threading
 from collections.abc import Callable
 from typing import Final, final
 
-from nimloop_core import Loop, NimloopError
+from nimloop_core import Loop
 from nimloop_http._spool import SpoolWriter, write_all
-from nimloop_http._workers import WorkerPool
+from nimloop_http._workers import WorkerPool, call_soon
 
 _WRITE_BYTES: Final = 1 << 16  # collected, from which on they are handed to a thread
 _COPY_BYTES: Final = 1 << 20
@@ -121,10 +121,7 @@ def save_in_thread(loop: Loop, job: Callable[[], object], on_done: Callable[[OSE
             job()
         except OSError as error:
             problem = error
-        try:
-            loop.call_soon_threadsafe(lambda: on_done(problem))
-        except NimloopError:
-            pass  # the loop has ended; there is nobody to tell
+        call_soon(loop, lambda: on_done(problem))
 
     if not _savers.submit(run):
         loop.call_soon(lambda: on_done(OSError(errno.EAGAIN, "too many files are being saved")))

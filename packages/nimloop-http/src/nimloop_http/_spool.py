@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, final
 
 from nimloop_core import Loop
-from nimloop_http._workers import WorkerPool
+from nimloop_http._workers import WorkerPool, call_soon
 
 _HIGH_BYTES: Final = 1 << 20
 _RETRY: Final = 0.05  # seconds until a pool that was full is asked again
@@ -181,20 +181,13 @@ class SpoolWriter:
                     self._closing = True
                 if self._full and self._waiting <= _HIGH_BYTES // 2:
                     self._full = False
-                    self._call(self._on_written)
-        self._call(self._on_written if error is None else lambda: self._failed(error))
+                    call_soon(self._loop, self._on_written)
+        call_soon(self._loop, self._on_written if error is None else lambda: self._failed(error))
 
     def _shut(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-    def _call(self, callback: Callable[[], object]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(callback)
-        except Exception:
-            if not self._loop.closed:  # else nobody waits for it
-                raise
 
     def _on_written(self) -> None:
         if self._on_room is not None and not self._full:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
+from nimloop_core import Loop
+
 Job = Callable[[], object]
 
 _log: Final = logging.getLogger("nimloop.http")
@@ -79,3 +81,12 @@ class WorkerPool:
             with self._changed:
                 self._idle += 1
             del job  # or it would be kept, with all that it knows, until the next one comes
+
+
+def call_soon(loop: Loop, callback: Callable[[], object]) -> None:
+    """Have a callback called in the thread of the loop, from any; not at all when that is closed and nobody waits."""
+    try:
+        loop.call_soon_threadsafe(callback)
+    except Exception:
+        if not loop.closed:
+            raise

@@ -23,6 +23,7 @@ from nimloop_net import Connection, OnShutdown
 
 if TYPE_CHECKING:
     from nimloop_http._answers import AnswerQueue
+    from nimloop_http._workers import WorkerPool
 
 FRESH: Final = 0
 STREAMING: Final = 1
@@ -110,6 +111,11 @@ class HttpResponse:
     def connection(self) -> Connection:
         """The connection it goes to."""
         return self._session.connection
+
+    @property
+    def workers(self) -> WorkerPool:
+        """The server's threads for files."""
+        return self._session.workers
 
     @property
     def client_ip(self) -> str:

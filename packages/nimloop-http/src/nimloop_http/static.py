@@ -6,17 +6,16 @@ import errno
 import os
 import stat
 from functools import lru_cache
-from pathlib import Path
 from typing import Final, final
 from urllib.parse import quote
 
-from nimloop_http import _listing
 from nimloop_http._disposition import content_disposition
 from nimloop_http._filebody import field_line, send_open_file
 from nimloop_http._filecache import FileCache
+from nimloop_http._folder import FolderPage
 from nimloop_http._mime import is_compressed, type_line
-from nimloop_http._negotiation import codings_wanted, prefers_json
-from nimloop_http._paths import OPEN_FILE, open_beneath, resolve_beneath, split_path
+from nimloop_http._negotiation import codings_wanted
+from nimloop_http._paths import OPEN_FILE, open_beneath, split_path
 from nimloop_http.errors import ForbiddenPathError
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
@@ -129,11 +128,14 @@ class StaticFiles:
                     return
                 os.close(file)
             if self.listing:
-                self._send_listing(req, res, descriptor, segments)
+                shown = self.prefix + "".join(part + "/" for part in segments)
+                folder, descriptor = descriptor, -1
+                FolderPage(req, res, folder, self.root, segments, path=shown, dotfiles=self.dotfiles).start()
             else:
                 res.send_error(404)
         finally:
-            os.close(descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def _send_file(
         self, req: HttpRequest, res: HttpResponse, descriptor: int, status: os.stat_result, segments: list[str]
@@ -169,34 +171,6 @@ class StaticFiles:
             return descriptor, status
         os.close(descriptor)
         return None
-
-    def _send_listing(self, req: HttpRequest, res: HttpResponse, descriptor: int, segments: list[str]) -> None:
-        entries: list[_listing.Entry] = []
-        # Windows cannot list an open folder; there the path was resolved and checked just before.
-        with os.scandir(descriptor if os.scandir in os.supports_fd else Path(self.root, *segments)) as folder:
-            for item in folder:
-                if item.name[0] == "." and not self.dotfiles:
-                    continue
-                try:
-                    if item.is_symlink():
-                        resolve_beneath(self.root, [*segments, item.name])
-                    status = item.stat()
-                except (ForbiddenPathError, OSError):
-                    continue  # removed meanwhile, or a link to nothing that is served
-                is_dir = stat.S_ISDIR(status.st_mode)
-                if is_dir or stat.S_ISREG(status.st_mode):
-                    entries.append(_listing.Entry(item.name, is_dir, status.st_size, status.st_mtime))
-        path = self.prefix + "".join(part + "/" for part in segments)
-        res.header("Cache-Control", "no-cache").header("Vary", "Accept").header("X-Content-Type-Options", "nosniff")
-        if prefers_json(req.headers.get("accept", "")):
-            res.header("Content-Type", "application/json").send(_listing.render_json(path, entries))
-            return
-        params = req.params
-        page = _listing.render_html(
-            path, entries, sort=params.get("sort", "name"), descending=params.get("order") == "desc"
-        )
-        res.header("Content-Security-Policy", _listing.CONTENT_SECURITY_POLICY)
-        res.header("Content-Type", "text/html; charset=utf-8").send(page)
 
 
 def serve_static(req: HttpRequest, res: HttpResponse, prefix: str, root: str | os.PathLike[str]) -> None:

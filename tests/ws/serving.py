@@ -74,6 +74,7 @@ class Peer:
             try:
                 left = left[self.sock.send(left) :]
             except BlockingIOError:
+                self.poll()  # a server that waits for us to read takes nothing
                 return False
             return not left
 

@@ -125,7 +125,7 @@ def test_events_of_a_stream() -> None:
 
 
 def test_every_single_split() -> None:
-    """Two pieces, cut anywhere, the middle of the long payload left out: the same events."""
+    """W1: two pieces, cut anywhere, the middle of the long payload left out: the same events."""
     for at in [*range(400), *range(len(STREAM) - 80, len(STREAM))]:
         assert read([STREAM[:at], STREAM[at:]]) == (EVENTS, None)
 
@@ -287,7 +287,7 @@ WRONG = {
 
 @pytest.mark.parametrize("data", WRONG.values(), ids=WRONG)
 def test_violations_are_1002(data: bytes) -> None:
-    """Each violation of the framing has the code 1002, however it arrives."""
+    """W3: each violation of the framing has the code 1002, however it arrives."""
     assert code_of(data) == 1002
 
 
@@ -407,7 +407,7 @@ def test_compressed_rubbish_is_1007() -> None:
 
 
 def test_rsv1_is_for_the_first_frame_of_a_message_only() -> None:
-    """RFC 7692 §6.1: not on continuations, not on control frames."""
+    """W2, RFC 7692 §6.1: not on continuations, not on control frames."""
     assert code_of(frame(0x41, b"\x00") + frame(0xC0, b""), agreement=AGREEMENT) == 1002
     assert code_of(frame(0xC9, b""), agreement=AGREEMENT) == 1002
 

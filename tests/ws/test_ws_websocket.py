@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 from tests.ws.serving import MASK, Peer, Site
@@ -319,6 +320,34 @@ def test_a_reset_connection(site: Site) -> None:
     site.until(lambda: ws.closed)
     assert isinstance(errors[0].__cause__, ConnectionResetError)
     assert site.log == [("close", 1006, "")]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_close_frame_with_the_end_right_behind_it(site: Site, *, reset: bool) -> None:
+    """W12: the frame counts, although the event that brings it tells of the end, or of a reset, too."""
+    peer, ws = opened(site)
+    peer.ping_pong()
+    peer.sock.send(encode_frame(8, (4001).to_bytes(2, "big") + b"bye", mask=MASK))
+    if reset:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    peer.sock.close()
+    site.until(lambda: ws.closed)
+    assert site.log == [("close", 4001, "bye")]
+
+
+def test_messages_from_another_thread(site: Site) -> None:
+    """W12: they go through `call_soon_threadsafe`, and arrive."""
+    peer, ws = opened(site)
+
+    def work() -> None:
+        for i in range(100):
+            text = f"from elsewhere {i}"
+            site.loop.call_soon_threadsafe(lambda text=text: ws.send(text))  # type: ignore[misc]
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert [peer.next() for _ in range(100)] == [f"from elsewhere {i}" for i in range(100)]
+    thread.join()
 
 
 def test_nothing_sent_to_a_peer_that_is_going_raises(site: Site) -> None:

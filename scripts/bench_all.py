@@ -56,6 +56,8 @@ class Run:
 RUNS: Final = (
     Run("hello", "http_hello.py", case="64 keep-alive connections"),
     Run("pipelined", "http_hello.py", ("--pipeline", "16"), "64 connections, 16 deep"),
+    Run("close", "http_close.py", case="64 connections at a time, one request each"),
+    Run("many_connections", "http_many_connections.py"),
     Run("static", "http_static.py", case="1 KiB"),
     Run("static_large", "http_static.py", ("--size", "10485760", "--connections", "8"), "10 MiB"),
     Run("upload", "http_upload.py", case="1 MiB"),

@@ -4,7 +4,9 @@
  * looked at.  All the requests of one read are answered by one write.  No server that parses, routes or calls
  * a handler can be cheaper, so every other figure is quoted as a multiple of this one.
  *
- * usage: floor [--port P]     prints "port N" when it listens, ends on SIGTERM
+ * usage: floor [--close] [--port P]     prints "port N" when it listens, ends on SIGTERM
+ *
+ * With --close every answer is the last one of its connection, and says so.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,13 +22,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ANSWER                                                                                               \
+#define HEAD                                                                                                 \
     "HTTP/1.1 200 OK\r\n"                                                                                    \
     "Content-Type: text/plain; charset=utf-8\r\n"                                                            \
-    "Content-Length: 13\r\n"                                                                                 \
-    "\r\n"                                                                                                   \
-    "Hello, World!"
-#define ANSWER_BYTES (sizeof(ANSWER) - 1)
+    "Content-Length: 13\r\n"
+#define BODY "\r\nHello, World!"
+#define ANSWER HEAD BODY
+#define LAST_ANSWER HEAD "Connection: close\r\n" BODY
 
 enum {
     EVENTS = 256,          /* more than the connections of the usual run, so one wait takes them all */
@@ -37,7 +39,9 @@ enum {
 
 static unsigned char matched[MAX_FD]; /* per descriptor: how much of CRLFCRLF the bytes so far end in */
 static char input[READ_BYTES];
-static char answers[BATCH * ANSWER_BYTES];
+static char answers[BATCH * sizeof LAST_ANSWER];
+static size_t answer_bytes;
+static int closing; /* after each answer */
 
 static void die(const char *what) {
     perror(what);
@@ -104,9 +108,13 @@ static void on_readable(int fd, unsigned int events) {
         if (got <= 0)
             break;
         size_t due = count_ends(input, (size_t)got, &matched[fd]);
+        if (closing && due > 0) {
+            send_all(fd, answers, answer_bytes);
+            break;
+        }
         while (due > 0) {
             size_t now = due < BATCH ? due : BATCH;
-            if (send_all(fd, answers, now * ANSWER_BYTES) < 0)
+            if (send_all(fd, answers, now * answer_bytes) < 0)
                 goto closed;
             due -= now;
         }
@@ -137,11 +145,17 @@ static void on_acceptable(int listener, int epoll) {
 
 int main(int argc, char **argv) {
     unsigned short port = 0;
-    if (argc == 3 && strcmp(argv[1], "--port") == 0)
-        port = (unsigned short)atoi(argv[2]);
+    for (int at = 1; at < argc; at++) {
+        if (strcmp(argv[at], "--close") == 0)
+            closing = 1;
+        else if (strcmp(argv[at], "--port") == 0 && at + 1 < argc)
+            port = (unsigned short)atoi(argv[++at]);
+    }
     signal(SIGTERM, on_term);
+    const char *answer = closing ? LAST_ANSWER : ANSWER;
+    answer_bytes = strlen(answer);
     for (size_t i = 0; i < BATCH; i++)
-        memcpy(answers + i * ANSWER_BYTES, ANSWER, ANSWER_BYTES);
+        memcpy(answers + i * answer_bytes, answer, answer_bytes);
 
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
     if (listener < 0)

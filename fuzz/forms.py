@@ -14,7 +14,7 @@ atheris = importlib.import_module("atheris")  # not installed where types are ch
 
 with atheris.instrument_imports(include=["nimloop_http", "multipart"]):
     from nimloop_http import FormLimits, FormReader
-    from nimloop_http.errors import FormError, LimitError
+    from nimloop_http.errors import FormError, LimitError, PartHeaderTooLongError, TooManyPartHeadersError
 
 LIMITS = [
     FormLimits(),
@@ -32,6 +32,8 @@ def read(pieces: list[bytes], boundary: str, limits: FormLimits) -> Told:
         for piece in pieces:
             reader.write(piece)
         reader.end()
+    except (PartHeaderTooLongError, TooManyPartHeadersError):
+        return "FormError"  # a header that is malformed as well is refused for what the multipart package sees first
     except (FormError, LimitError) as error:
         return type(error).__name__
     parts = reader.form.parts

@@ -110,7 +110,7 @@ class WsParser:
         fragments: bool = False,
     ) -> None:
         self.limits: Final = limits
-        self.interrupted = False
+        self.interrupted: bool = False
         """Whether `next_event` has returned None although there are bytes left to look at: ask again."""
         self._role: Final = role
         self._fragments: Final = fragments

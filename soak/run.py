@@ -1,0 +1,175 @@
+"""The soak test: mixed traffic for a while, with workers killed under it. `hatch run soak [MINUTES]`.
+
+Over loopback, on a port of the system's choice, Linux only. Ordinary clients check every answer, slow and broken ones
+are in between, and every few seconds one of the workers is killed with SIGKILL; the first one never is, and shows
+with the supervisor whether memory or descriptors drift. What a killed worker had begun may be lost, and is tried again;
+anything else that is lost, wrong or left over ends in a non-zero exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from traffic import KINDS, Client, Tally, WrongError, pages
+
+SERVER = Path(__file__).with_name("server.py")
+KILL_EVERY = 15.0
+"""Seconds between kills: a new worker takes about one to be there, more on a busy machine."""
+SETTLE = 8.0
+"""Seconds without traffic before memory and descriptors are read: longer than every deadline of the server."""
+MOST_GROWTH = 12 * 1024
+"""KiB by which a process may have grown: what the allocator keeps of the largest moment differs from run to run."""
+
+
+@dataclass
+class Use:
+    """What a process has."""
+
+    rss: int
+    descriptors: int
+
+    @classmethod
+    def of(cls, pid: int) -> Use:
+        """Read it (proc_pid_status(5), proc_pid_fd(5))."""
+        status = Path(f"/proc/{pid}/status").read_text()
+        rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        return cls(rss, len(list(Path(f"/proc/{pid}/fd").iterdir())))
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, pid: int, address: tuple[str, int], file: bytes, seed: int) -> None:
+        self.pid = pid
+        self.address = address
+        self.file = file
+        self.seed = seed
+        self.tally = Tally()
+        self.killed: dict[str, float] = {}
+        self.problems: list[str] = []
+        self.stop = threading.Event()
+
+    def client(self, number: int) -> Client:
+        """Make a client with dice of its own."""
+        return Client(self.address, self.tally, self.file, random.Random(self.seed * 1000 + number))
+
+    def is_excused(self, worker: str, began: float) -> bool:
+        """Whether a kill explains a loss: of the worker that has answered, or, where none has, of any at that time."""
+        return worker in self.killed if worker else any(when >= began - 1 for when in self.killed.values())
+
+    def repeat(self, number: int) -> None:
+        """Be one kind of client until told to stop."""
+        kinds = [kind for kind, count in KINDS for _ in range(count)]
+        kind, client = kinds[number], self.client(number)
+        while not self.stop.is_set():
+            began = time.monotonic()
+            try:
+                kind(client)
+            except WrongError as error:
+                self.problems.append(f"{kind.__name__}: {error}")
+            except Exception as error:
+                time.sleep(0.1)  # let the killer write down whom it has killed
+                if self.is_excused(client.worker, began):
+                    self.tally.add("cut by a kill")
+                else:
+                    self.problems.append(f"{kind.__name__}, worker {client.worker or '?'}: {error!r}")
+
+    def run_clients(self, seconds: float, spared: str) -> None:
+        """Have all clients at work for a time, and workers killed unless `spared` is the empty string."""
+        self.stop.clear()
+        threads = [threading.Thread(target=self.repeat, args=[i]) for i in range(sum(count for _, count in KINDS))]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, KILL_EVERY))
+            if spared and left > 2 * KILL_EVERY:
+                self.kill_one(spared)
+        self.stop.set()
+        for thread in threads:
+            thread.join(60)
+            if thread.is_alive():
+                self.problems.append("a client waits for something that does not come")
+
+    def alive(self) -> list[str]:
+        """The workers that have answered and were not killed."""
+        with self.tally.lock:
+            return [worker for worker in self.tally.workers if worker not in self.killed]
+
+    def kill_one(self, spared: str) -> None:
+        """Kill a worker, without a warning."""
+        others = [worker for worker in self.alive() if worker != spared]
+        if others:
+            worker = random.Random(len(self.killed)).choice(others)
+            self.killed[worker] = time.monotonic()
+            os.kill(int(worker), signal.SIGKILL)
+
+    def run(self, minutes: float) -> None:
+        """Warm up, measure, do the work, measure again, and compare."""
+        self.run_clients(min(30.0, minutes * 15), "")
+        time.sleep(SETTLE)
+        spared = self.alive()[0]
+        watched = {"supervisor": self.pid, f"worker {spared}": int(spared)}
+        before = {name: Use.of(pid) for name, pid in watched.items()}
+        self.run_clients(minutes * 60, spared)
+        time.sleep(SETTLE)
+        pages(self.client(999))
+        for name, pid in watched.items():
+            old, new = before[name], Use.of(pid)
+            print(
+                f"{name}: RSS {old.rss} -> {new.rss} KiB ({new.rss - old.rss:+}), "
+                f"descriptors {old.descriptors} -> {new.descriptors}"
+            )
+            if new.rss - old.rss > MOST_GROWTH:
+                self.problems.append(f"{name} has grown by {new.rss - old.rss} KiB")
+            if new.descriptors > old.descriptors:
+                self.problems.append(f"{name} has {new.descriptors - old.descriptors} descriptors more")
+
+
+def main() -> int:
+    """Run, report, and say by the exit status whether all is well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("minutes", type=float, nargs="?", default=10.0, help="how long (default: 10)")
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = random.Random(options.seed).randbytes(500_000)
+        Path(folder, "file.bin").write_bytes(file)
+        command = [sys.executable, str(SERVER), folder, str(options.workers)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            try:
+                host, port = server.stdout.readline().split()
+                soak = Soak(server.pid, (host, int(port)), file, options.seed)
+                soak.run(options.minutes)
+            finally:
+                server.terminate()
+                try:
+                    rest, _ = server.communicate(timeout=30)
+                except subprocess.TimeoutExpired:
+                    server.kill()
+                    rest = "the server did not end"
+    if server.returncode:
+        soak.problems.append(f"the server ended with {server.returncode}: {rest}")
+    for what, count in sorted(soak.tally.counts.items()):
+        print(f"{what}: {count}")
+    print(f"workers killed: {len(soak.killed)}; at the end the server said: {rest.strip()}")
+    print(f"lost or wrong: {len(soak.problems)}")
+    for problem in soak.problems[:50]:
+        print(f"  {problem}")
+    return bool(soak.problems)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -124,6 +125,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
         httpx.Client(base_url=f"http://{host}:{port}", timeout=20) as client,
     ):
         yield client
+    gc.collect()  # Bottle leaves its temporary files to it, and without a GIL that comes when it comes
 
 
 def test_a_framework_at_work(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:

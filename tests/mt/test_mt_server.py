@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -206,6 +207,24 @@ def test_handover(mode: Mode) -> None:
     with serving(server) as port:
         answers = [ask(port)[1] for _ in range(20)]
         assert sorted(answers.count(each) for each in set(answers)) == [10, 10]
+
+
+@both
+@pytest.mark.parametrize("hands_over", [True, False])
+def test_m3_where_the_kernel_does_not_spread_connections(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, hands_over: bool
+) -> None:
+    """M-3: it is said what happens instead, and every connection is served."""
+    monkeypatch.setattr("nimloop_mt.server.BALANCES", False)
+    monkeypatch.setattr("nimloop_mt.server.HANDS_OVER", hands_over)
+    caplog.set_level(logging.INFO, "nimloop.mt")
+    server = MultiThreadHttpServer(handlers.answer, workers=2, mode=mode)
+    assert ("hands them over" if hands_over else "accept from one") in caplog.text
+    with serving(server) as port:
+        assert [ask(port)[0] for _ in range(20)] == [200] * 20
+    if not hands_over:
+        with pytest.raises(ModeError, match="SCM_RIGHTS"):
+            MultiThreadHttpServer(handlers.answer, handover=True)
 
 
 def test_connections_spread_evenly() -> None:

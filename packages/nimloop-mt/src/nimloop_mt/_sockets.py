@@ -17,6 +17,8 @@ from nimloop_net import Address, UnixListener, listen_tcp
 # socket(7): Linux spreads connections over the sockets of a port since 3.9. FreeBSD has another option; others
 # let the last one that was opened have them all.
 BALANCES: Final = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
+# unix(7): descriptors travel beside a message. Windows has nothing that is alike and that Python knows.
+HANDS_OVER: Final = hasattr(socket, "send_fds")
 
 
 @final

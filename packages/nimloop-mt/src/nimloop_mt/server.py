@@ -30,7 +30,7 @@ from nimloop_mt._hosts import Forked, Host, Spawned, Threaded, pack
 from nimloop_mt._interpreter import has_gil, is_free_threaded, why_gil
 from nimloop_mt._member import Member, read_stats
 from nimloop_mt._settings import Factory, Settings, Tls
-from nimloop_mt._sockets import BALANCES, Sockets
+from nimloop_mt._sockets import BALANCES, HANDS_OVER, Sockets
 from nimloop_mt._supervisor import Care, Report, Supervisor
 from nimloop_mt.errors import ModeError, WorkerStartError
 from nimloop_net import Address
@@ -58,7 +58,8 @@ class MultiThreadHttpServer:
     twice a second. One that does not answer the supervisor for `watchdog` seconds is killed and replaced (None: never);
     a thread cannot be killed, it is given up. A new worker has `start_timeout` seconds to be ready. `pin_cpus`
     ties each worker to one processor. With `handover` the supervisor accepts, and hands connections to the workers in
-    turn; the default is to do so where the kernel does not spread them. With `reload`, a folder, the workers are
+    turn; the default is to do so where the kernel does not spread them (where it cannot, as on Windows, the workers
+    accept from one socket). With `reload`, a folder, the workers are
     replaced when a Python file in it changes, unless the new ones cannot begin.
     """
 
@@ -132,10 +133,13 @@ class MultiThreadHttpServer:
         self._reload: Final = reload
         self._packed: Final = pack(self._settings) if self.mode == "processes" and start_method == "spawn" else b""
         self._cpus: Final = _processor_numbers() if pin_cpus else []
-        self._handover: Final = not BALANCES if handover is None else handover
-        if handover is None and self._handover:
-            _log.info("this system does not spread connections over sockets that share a port: one place accepts")
-        self._sockets: Final = Sockets(self.workers, balances=not self._handover)
+        if handover and not HANDS_OVER:
+            raise ModeError("handover needs SCM_RIGHTS, which this system does not have")
+        self._handover: Final = HANDS_OVER and not BALANCES if handover is None else handover
+        if handover is None and not BALANCES:
+            instead = "one place accepts, and hands them over" if HANDS_OVER else "all workers accept from one"
+            _log.info("this system does not spread connections over sockets that share a port: %s", instead)
+        self._sockets: Final = Sockets(self.workers, balances=BALANCES and not self._handover)
         self._health: Final[list[socket.socket]] = []
         self._loop: Loop | None = None
         self._supervisor: Supervisor | None = None

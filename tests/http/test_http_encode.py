@@ -37,6 +37,18 @@ def test_every_status_has_a_line() -> None:
     assert len(STATUS_LINES) == 600
 
 
+def test_reasons_are_those_of_the_standard() -> None:
+    """RFC 9110 §15, and not those of the Python that it runs on."""
+    reasons = {
+        413: "Content Too Large",
+        414: "URI Too Long",
+        416: "Range Not Satisfiable",
+        422: "Unprocessable Content",
+    }
+    for code, reason in reasons.items():
+        assert STATUS_LINES[code] == f"HTTP/1.1 {code} {reason}\r\n"
+
+
 def test_statuses_without_a_body() -> None:
     """They are the interim ones, 204 and 304."""
     assert {code for code in range(100, 600) if is_bodyless(code)} == {*range(100, 200), 204, 304}

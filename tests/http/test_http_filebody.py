@@ -322,6 +322,20 @@ def test_a_download(tmp_path: Path, site: Site) -> None:
     assert (missing.status, missing.get("content-disposition")) == (404, None)
 
 
+def test_large_fields_of_a_file(tmp_path: Path, site: Site) -> None:
+    """H19: they come whole, before the file."""
+    (tmp_path / "file.txt").write_bytes(b"x" * 100_000)
+
+    def handle(req: HttpRequest, res: HttpResponse) -> None:
+        res.header("X-Large", "y" * 5000)
+        serve_file(req, res, tmp_path / "file.txt")
+
+    site.start(handle)
+    (answer,) = site.ask(request("GET", "/"))
+    assert answer.get("x-large") == "y" * 5000
+    assert answer.body == b"x" * 100_000
+
+
 def test_a_folder_under_a_prefix(tmp_path: Path, site: Site) -> None:
     """`serve_static` needs no object; siblings of the prefix and of the folder stay out."""
     (tmp_path / "pub").mkdir()

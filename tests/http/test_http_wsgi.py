@@ -22,7 +22,7 @@ from tests.http.serving import Answer, Client, Site, request
 from tests.support.turning import PATIENCE
 
 from nimloop_core.testing import FakeClock
-from nimloop_http import WsgiBridge
+from nimloop_http import HttpRequest, HttpResponse, Timeouts, WsgiBridge
 from nimloop_http.errors import ContentLengthError, InvalidHeaderError, WsgiError
 
 pytest_plugins = ["tests.http.fixtures"]
@@ -671,6 +671,37 @@ def test_endless_nothing(host: Host) -> None:
     site.until(closed.is_set)
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+@pytest.mark.parametrize("block", [b"", b"late"])
+def test_an_endless_application_is_stopped_at_the_deadline(block: bytes, threads: int) -> None:
+    """It has said nothing in time, so its client was told 503: what it says then has no end that anybody waits for."""
+    began = threading.Event()
+    let_go = threading.Event()
+    closed = threading.Event()
+
+    def app(_environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                began.set()
+                yield block if let_go.is_set() else b""
+        finally:
+            closed.set()
+
+    with WsgiBridge(app, threads=threads) as bridge, Site(clock=FakeClock(start=1000.0)) as site:
+        site.start(bridge.serve, timeouts=Timeouts(answer=3.0))
+        client = site.dial()
+        client.send(request())
+        site.until(began.is_set)
+        site.pass_time(4.0, step=0.5)
+        let_go.set()
+        assert client.answer().status == 503
+        site.until(closed.is_set)
+        assert [type(error) for error in site.errors] == [TimeoutError]
+        site.errors.clear()
+    until_threads_have_ended()
+
+
 # Threads --------------------------------------------------------------------------------------------------------
 
 
@@ -729,6 +760,48 @@ def test_a_request_whose_client_has_gone_is_not_begun(site: Site) -> None:
         assert first.answer().body == b"hello"
     until_threads_have_ended()
     assert ran == ["/first"]
+
+
+def test_an_application_that_never_returns() -> None:
+    """Its client is answered when the deadline is over, and so is who waits for the thread; the loop serves on.
+
+    The thread is lost for as long as that lasts: nothing can end it from outside. What it says too late is not heard.
+    """
+    let_go = threading.Event()
+    running = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/never":
+            running.set()
+            assert let_go.wait(PATIENCE)
+        return hello(environ, start_response)
+
+    with WsgiBridge(app, threads=1) as bridge, Site(clock=FakeClock(start=1000.0)) as site:
+
+        def handle(req: HttpRequest, res: HttpResponse) -> None:
+            if req.path == "/other":
+                res.send("other")
+            else:
+                bridge.serve(req, res)
+
+        site.start(handle, timeouts=Timeouts(answer=3.0))
+        stuck, waiting = site.dial(), site.dial()
+        stuck.send(request("GET", "/never"))
+        site.until(running.is_set)
+        waiting.send(request())
+        assert ask(site, request("GET", "/other")).body == b"other"
+        site.pass_time(2.0, step=0.1)
+        assert not stuck.poll()
+        assert not stuck.received
+        site.pass_time(2.0, step=0.1)
+        assert [stuck.answer().status, waiting.answer().status] == [503, 503]
+        assert all(isinstance(error, TimeoutError) for error in site.errors)
+        assert len(site.errors) == 2
+        site.errors.clear()
+        let_go.set()
+        stuck.send(request())
+        assert stuck.answer().body == b"hello"
+    until_threads_have_ended()
 
 
 def test_the_loop_ends_before_the_application() -> None:

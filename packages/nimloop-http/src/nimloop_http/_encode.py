@@ -13,7 +13,14 @@ from nimloop_http._framing import NOT_IN_TRAILERS
 from nimloop_http._grammar import FIELD_VALUE, TOKEN
 from nimloop_http.errors import InvalidHeaderError
 
-REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
+# RFC 9110 §15.5 has given these new names, which older Pythons do not know.
+_RENAMED: Final = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+REASONS: Final = {status.value: status.phrase for status in HTTPStatus} | _RENAMED
 # RFC 9112 §4: the reason may be empty, the space before it may not.
 STATUS_LINES: Final = [f"HTTP/1.1 {code} {REASONS.get(code, '')}\r\n" for code in range(600)]
 

@@ -94,6 +94,7 @@ class WsgiCall:
         self._behind = False  # on_drain follows
         self._gone = False
         res.on_close = self._on_close
+        res.at_end(self._on_end)
 
     # Turning the crank ----------------------------------------------------------------------------------------
 
@@ -299,8 +300,18 @@ class WsgiCall:
                 res.header(name, value)
         return res
 
-    def _send_whole(self, body: bytes) -> None:
+    def _is_too_late(self) -> bool:
+        """Tell whether the client has gone, or was answered in the place of an application that took too long."""
         if self._res.closed:
+            return True
+        if self._stream is None and self._res.sent:
+            with self._changed:
+                self._gone = True
+                self._changed.notify()
+        return self._gone
+
+    def _send_whole(self, body: bytes) -> None:
+        if self._is_too_late():
             return
         res = self._head()
         if _encode.is_bodyless(self._status):
@@ -311,7 +322,7 @@ class WsgiCall:
             res.send(body)
 
     def _send_file(self, descriptor: int, position: int, count: int) -> None:
-        if self._res.closed:
+        if self._is_too_late():
             os.close(descriptor)
             return
         try:
@@ -324,7 +335,7 @@ class WsgiCall:
     def _send_piece(self, data: bytes) -> None:
         room = True
         try:
-            if not self._res.closed:
+            if not self._is_too_late():
                 if self._stream is None:
                     self._stream = self._head().stream("", length=self._length)
                     self._stream.on_drain = self._on_drain
@@ -354,6 +365,10 @@ class WsgiCall:
             self._changed.notify()
         if not self._threaded:
             self.advance()
+
+    def _on_end(self) -> None:
+        if not self._begun:
+            self._on_close()
 
     def _on_close(self) -> None:
         with self._changed:

@@ -147,8 +147,7 @@ class BodyReader:
         return END
 
     def _take(self, most: int) -> bytes:
-        data = self._data
         start = self._position
-        piece = data[start : start + most] if isinstance(data, bytes) else bytes(data[start : start + most])
+        piece = bytes(self._data[start : start + most])  # which copies nothing where it is all of what was pushed
         self._position = start + len(piece)
         return piece

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import ClassVar, Final, Literal, final
 
 from nimloop_http._head import Head, ResponseHead
 from nimloop_http._headers import Headers
@@ -13,7 +13,8 @@ class Body:
     """A piece of the body."""
 
     __slots__ = ("data",)
-    __match_args__ = ("data",)
+    # Said to be the class's: else mypyc, where it compiles this, gives one to each instance, and no pattern matches.
+    __match_args__: ClassVar[tuple[Literal["data"]]] = ("data",)
 
     def __init__(self, data: bytes) -> None:
         self.data: Final = data
@@ -24,7 +25,7 @@ class Trailers:
     """The trailer fields, without those that may not come so late."""
 
     __slots__ = ("headers",)
-    __match_args__ = ("headers",)
+    __match_args__: ClassVar[tuple[Literal["headers"]]] = ("headers",)
 
     def __init__(self, headers: Headers) -> None:
         self.headers: Final = headers

@@ -27,7 +27,7 @@ from typing import Final, Self, final
 from nimloop_core import backends
 from nimloop_core._buffers import BufferPool
 from nimloop_core._guard import ThreadGuard
-from nimloop_core._signals import SignalHandler, SignalHub
+from nimloop_core._signals import SignalHandler, SignalHub, released
 from nimloop_core._stats import LoopStats, MeasuredCallback, Monitor
 from nimloop_core._timers import MAX_SECONDS, Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
@@ -72,10 +72,11 @@ class IdleHandler:
         self.callback: Callback = callback
 
     def cancel(self) -> None:
-        """Call it no more. Harmless when repeated."""
+        """Call it no more, and release the callback at once. Harmless when repeated."""
         if self._guard is not None:
             self._guard.check()
         self._handlers.pop(self, None)
+        self.callback = released
 
 
 @final
@@ -350,6 +351,8 @@ class Loop:
             self._backend.close()
             self._posted.clear()
         self._deferred.clear()
+        for handler in self._idle:
+            handler.callback = released
         self._idle.clear()
         self._wheel.close()
         self.buffers.close()

@@ -33,7 +33,7 @@ class SignalHandler:
         self.previous: _Previous = previous
 
     def cancel(self) -> None:
-        """Put the handler back that was there before. Harmless when repeated."""
+        """Put the handler back that was there before, and release the callback. Harmless when repeated."""
         self._hub.remove(self)
 
 
@@ -65,6 +65,8 @@ class SignalHub:
             signal.siginterrupt(number, False)  # system calls go on instead of failing with EINTR
         old = self._handlers.get(number)
         handler = SignalHandler(self, number, callback, old.previous if old else previous)
+        if old is not None:
+            old.callback = released
         self._handlers[number] = handler
         return handler
 
@@ -74,6 +76,7 @@ class SignalHub:
             signal.signal(handler.number, handler.previous or signal.SIG_DFL)
             del self._handlers[handler.number]
             self._close_if_unused()
+        handler.callback = released
 
     def close(self) -> None:
         """Restore every signal."""
@@ -127,3 +130,7 @@ class SignalHub:
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
     """Keep the signal from its default action; the wake-up descriptor carries the news."""
+
+
+def released() -> None:
+    """Stand in for the callback of a handler that was cancelled, which may refer to the handler."""

@@ -11,11 +11,13 @@ the call, and, if wanted, the write filter of a pipe without a reader is refused
 
 Its limits:
 
-* Only sockets, pipes, FIFOs and terminals; a regular file is EINVAL. Only the filters to read and to write.
+* Only sockets, pipes, FIFOs, terminals and queues, for which any epoll instance stands; a regular file is EINVAL. Only
+  the filters to read and to write.
 * A queue waits in milliseconds, never shorter than asked, and outlives fork(2).
 * The error of a socket cannot be read without taking it away from its owner: ``fflags`` is ECONNRESET for any.
 * A TCP socket that was never connected has ``EV_EOF``, because epoll calls it hung up. A socket after its own
   ``shutdown(SHUT_WR)`` has not.
+* A queue that has got the number of another queue is not told from it.
 * A descriptor closed while a duplicate of it is open stays registered: epoll watches the open file behind it.
 * ``data`` of a listening socket is 1 for any number of connections; of a socket to write to, it is an estimate.
 """
@@ -180,7 +182,7 @@ class Queue:
         if note is None:
             if not change.flags & EV_ADD:
                 return errno.ENOENT
-            if not _is_supported(status.st_mode):
+            if not _is_supported(status.st_mode, change.filter):
                 return errno.EINVAL
             if self._refuse_broken_pipes and change.filter == FILTER_WRITE and _is_broken_pipe(change.ident, status):
                 return errno.EPIPE
@@ -279,7 +281,13 @@ class StandIn:
         return Queue(refuse_broken_pipes=self._refuse_broken_pipes)
 
 
-def _is_supported(mode: int) -> bool:
+def _is_queue(mode: int) -> bool:
+    return stat.S_IFMT(mode) == 0  # an epoll instance, as in a queue of ours: it has no file behind it
+
+
+def _is_supported(mode: int, which: int) -> bool:
+    if _is_queue(mode):
+        return which == FILTER_READ  # kqueue_kqfilter in the kern_event.c of FreeBSD
     return stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
@@ -303,6 +311,8 @@ def _option(fd: int, name: int) -> int:
 def _readable_bytes(fd: int, mode: int) -> int:
     if stat.S_ISSOCK(mode) and _option(fd, socket.SO_ACCEPTCONN):
         return 1
+    if _is_queue(mode):
+        return 1  # the number of its events, says the manual, which epoll does not tell
     return _ask(fd, termios.FIONREAD)
 
 

@@ -35,8 +35,8 @@ from nimloop_core.interop import AsyncioGuest, NimloopSelector
 from nimloop_core.testing import DeadlockError, FakeBackend, FakeClock
 
 T = TypeVar("T")
-# A selector is neither a socket nor a pipe; only a kernel knows whether it can be watched, no stand-in does.
-HOSTS = [name for name in stand_ins.NAMES if name in stand_ins.NATIVE and name not in stand_ins.ONLY_SOCKETS]
+# A selector is not a socket.
+HOSTS = [name for name in stand_ins.NAMES if stand_ins.exists(name) and name not in stand_ins.ONLY_SOCKETS]
 Pair = tuple[socket.socket, socket.socket]
 Errors = list[tuple[Exception, object]]
 Run = Callable[[Coroutine[object, object, T]], T]
@@ -140,7 +140,7 @@ def virtual(how: str, loop: Loop) -> Iterator[Both]:
 @pytest.fixture(params=HOSTS)
 def host(request: pytest.FixtureRequest) -> Iterator[Loop]:
     """Run nimloop on each backend that can watch asyncio's selector, on real time."""
-    with Loop(str(request.param)) as loop:
+    with Loop(stand_ins.create(str(request.param), [])) as loop:
         yield loop
 
 

@@ -469,6 +469,21 @@ def test_a_queue_can_be_waited_for(api: standin.StandIn, queue: standin.Queue, m
     assert select.select([queue.fileno()], [], [], 5)[0] == [queue.fileno()]
 
 
+def test_a_queue_waits_for_another(api: standin.StandIn, queue: standin.Queue, make_pipe: Callable[[], Pipe]) -> None:
+    """To be read, not to be written to: kqueue(2), and kqueue_kqfilter in the kern_event.c of FreeBSD."""
+    reader, writer = make_pipe()
+    inner = api.kqueue()
+    inner.control([api.kevent(reader, TO_READ, ADD)], 0, 0)
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        queue.control([api.kevent(inner.fileno(), TO_WRITE, ADD)], 0, 0)
+    queue.control([api.kevent(inner.fileno(), TO_READ, ADD)], 0, 0)
+    assert queue.control(None, 5, 0) == []
+    os.write(writer, b"x")
+    assert [each.ident for each in queue.control(None, 5, 5)] == [inner.fileno()]
+    inner.close()
+    assert queue.control(None, 5, 0) == []
+
+
 def test_arguments_are_checked(queue: standin.Queue) -> None:
     """As CPython does it, before the kernel is asked."""
     with pytest.raises(ValueError):

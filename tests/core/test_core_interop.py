@@ -986,9 +986,10 @@ def test_closing_the_guest_cancels_its_tasks(loop: Loop) -> None:
     log: list[str] = []
     with AsyncioGuest(loop) as guest:
         both = Both(loop, guest.asyncio_loop, guest)
-        for _ in range(3):
-            guest.create_task(forever(log, both, clean_up=True))
+        # Kept, because asyncio does not, and the garbage collector would end them.
+        tasks = [guest.create_task(forever(log, both, clean_up=True)) for _ in range(3)]
         loop.run_once(0)
+    assert all(task.cancelled() for task in tasks)
     assert log == ["cancelled"] * 3
     assert guest.asyncio_loop.is_closed()
     assert not loop.closed
@@ -1093,10 +1094,10 @@ def test_a_task_that_fails_while_it_is_cancelled_is_reported(loop: Loop, caplog:
         log.append("went on")
 
     with AsyncioGuest(loop) as guest:
-        guest.create_task(clumsy())
-        guest.create_task(defiant())
-        guest.create_task(forever(log, Both(loop, guest.asyncio_loop, guest), clean_up=True))
+        both = Both(loop, guest.asyncio_loop, guest)
+        tasks = [guest.create_task(each) for each in (clumsy(), defiant(), forever(log, both, clean_up=True))]
         loop.run_once(0)
+    assert all(task.done() for task in tasks)
     assert log == ["went on", "cancelled"]
     assert [each.name for each in caplog.records] == ["asyncio"]
     assert "clumsy" in caplog.text

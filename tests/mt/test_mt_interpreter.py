@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from nimloop_mt._interpreter import extensions, gil_culprits, switches_gil_on
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from nimloop_mt._interpreter import extensions, gil_culprits, is_free_threaded, switches_gil_on
 
 
 def test_culprits_are_those_found_guilty() -> None:
@@ -18,3 +27,34 @@ def test_what_cannot_be_imported_is_not_guilty() -> None:
 def test_the_standard_library_is_not_suspected() -> None:
     """Its own libraries do without."""
     assert not {"_ssl", "_socket", "math"} & set(extensions())
+
+
+GUILTY = """
+#include <Python.h>
+static struct PyModuleDef guilty = {PyModuleDef_HEAD_INIT, "guilty", NULL, 0, NULL, NULL, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit_guilty(void) { return PyModuleDef_Init(&guilty); }
+"""
+PROGRAM = """
+import logging, sys
+logging.basicConfig(format="%(message)s")
+import guilty
+from nimloop_mt import MultiThreadHttpServer
+for mode in ("auto", "threads"):
+    print(MultiThreadHttpServer("nowhere:x", workers=1, mode=mode).mode)
+"""
+
+
+@pytest.mark.skipif(not is_free_threaded() or shutil.which("cc") is None, reason="needs a Python without a GIL, and cc")
+def test_m3_a_library_that_switches_the_gil_on_is_named(tmp_path: Path) -> None:
+    """M-3: one in C that does not say it could do without; workers are processes then, unless threads are wanted."""
+    source = tmp_path / "guilty.c"
+    source.write_text(GUILTY)
+    library = source.with_suffix(str(sysconfig.get_config_var("EXT_SUFFIX")))
+    include = sysconfig.get_path("include")
+    subprocess.run(["cc", "-shared", "-fPIC", f"-I{include}", str(source), "-o", str(library)], check=True)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "processes\nthreads\n"
+    why = "the GIL was switched on again by guilty, which cannot do without"
+    assert said.stderr.splitlines() == [f"workers are processes, for {why}", f"workers are threads, but {why}"]

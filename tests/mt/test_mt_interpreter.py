@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nimloop_mt._interpreter import extensions, gil_culprits, is_free_threaded, switches_gil_on
+from nimloop_mt import ModeError
+from nimloop_mt._interpreter import choose_mode, extensions, gil_culprits, has_gil, is_free_threaded, switches_gil_on
 
 
 def test_culprits_are_those_found_guilty() -> None:
@@ -27,6 +28,16 @@ def test_what_cannot_be_imported_is_not_guilty() -> None:
 def test_the_standard_library_is_not_suspected() -> None:
     """Its own libraries do without."""
     assert not {"_ssl", "_socket", "math"} & set(extensions())
+
+
+def test_the_mode_is_what_the_interpreter_and_the_system_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a way to inherit descriptors there are threads, whatever the interpreter; who insists is told."""
+    assert choose_mode("auto") == ("processes" if has_gil() else "threads")
+    assert [choose_mode("threads"), choose_mode("processes")] == ["threads", "processes"]
+    monkeypatch.setattr("nimloop_mt._interpreter._INHERITS", False)
+    assert choose_mode("auto") == "threads"
+    with pytest.raises(ModeError, match="use threads"):
+        choose_mode("processes")
 
 
 GUILTY = """

@@ -19,7 +19,6 @@ from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, 
 
 from nimloop_http import HttpRequest, HttpResponse, Limits
 from nimloop_mt import ModeError, MultiThreadHttpServer, WorkerStartError
-from nimloop_mt._interpreter import has_gil
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="descriptors that are inherited"),
@@ -327,9 +326,3 @@ def test_wrong_settings() -> None:
         MultiThreadHttpServer(handlers.answer, workers=-1)
     with pytest.raises(ModeError, match="share"):
         MultiThreadHttpServer(handlers.answer, mode="threads", max_memory=1)
-
-
-def test_the_mode_follows_the_interpreter() -> None:
-    """Threads only where they run at the same time."""
-    with MultiThreadHttpServer(handlers.answer, workers=1) as server:
-        assert server.mode == ("processes" if has_gil() else "threads")

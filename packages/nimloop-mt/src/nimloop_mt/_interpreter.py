@@ -1,14 +1,23 @@
-"""What the interpreter can do: whether threads run at the same time, and if not, why."""
+"""What the interpreter can do: whether threads run at the same time, if not why, and what workers are therefore."""
 
 from __future__ import annotations
 
 import importlib.machinery
+import logging
+import os
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
+from nimloop_mt.errors import ModeError
+
+_log: Final = logging.getLogger("nimloop.mt")
+
+Mode = Literal["auto", "threads", "processes"]
+
+_INHERITS: Final = os.name != "nt"  # whether a new process can be given sockets by their numbers
 _GUILTY: Final = 42  # an exit status that a failed import does not have
 _PROBE: Final = (
     f"import sys, importlib; importlib.import_module(sys.argv[1]); sys.exit({_GUILTY} * sys._is_gil_enabled())"
@@ -56,8 +65,29 @@ def gil_culprits(names: Iterable[str], guilty: Callable[[str], bool] = switches_
 def why_gil() -> str:
     """Say why threads take turns here, in a sentence for the log."""
     if not is_free_threaded():
-        return "this interpreter has a GIL: threads take turns, processes would use all cores"
+        return "this interpreter has a GIL: threads take turns"
     culprits = gil_culprits(extensions())
     if culprits:
         return f"the GIL was switched on again by {', '.join(culprits)}, which cannot do without"
     return "the GIL was switched on by PYTHON_GIL=1 or -X gil=1"
+
+
+def processor_numbers() -> list[int]:
+    """Return the processors that this process may use: in a container for instance, not all there are."""
+    if sys.platform == "linux":
+        return sorted(os.sched_getaffinity(0))
+    else:  # noqa: RET505 - for mypy, which knows one of the two systems at a time
+        return list(range(os.cpu_count() or 1))
+
+
+def choose_mode(asked: Mode) -> Literal["threads", "processes"]:
+    """Return what workers are, and log why where that is not what one would expect. Raises `ModeError`."""
+    if asked == "processes" and not _INHERITS:
+        raise ModeError("processes need descriptors that are inherited, which this system does not have: use threads")
+    if asked == "processes" or (asked == "auto" and has_gil() and _INHERITS):
+        if asked == "auto" and is_free_threaded():
+            _log.warning("workers are processes, for %s", why_gil())
+        return "processes"
+    if has_gil():
+        _log.warning("workers are threads, but %s", why_gil())
+    return "threads"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import sys
@@ -27,7 +26,7 @@ from nimloop_http.command import SourceWatcher
 from nimloop_mt._handover import Handover
 from nimloop_mt._health import health_handler
 from nimloop_mt._hosts import Forked, Host, Spawned, Threaded, pack
-from nimloop_mt._interpreter import has_gil, is_free_threaded, why_gil
+from nimloop_mt._interpreter import Mode, choose_mode, processor_numbers
 from nimloop_mt._member import Member, read_stats
 from nimloop_mt._settings import Factory, Settings, Tls
 from nimloop_mt._sockets import BALANCES, HANDS_OVER, Sockets
@@ -38,8 +37,6 @@ from nimloop_net import Address
 _log: Final = logging.getLogger("nimloop.mt")
 
 _BACKLOG: Final = 2048
-
-Mode = Literal["auto", "threads", "processes"]
 
 
 @final
@@ -96,7 +93,7 @@ class MultiThreadHttpServer:
             raise ValueError(f"a number of workers is positive, or 0 for one per processor, not {workers}")
         if proxy_protocol and proxies is None:
             raise ValueError("proxy_protocol needs to know from whom: give proxies")
-        self.mode: Final = _mode(mode)
+        self.mode: Final = choose_mode(mode)
         """``"threads"`` or ``"processes"``."""
         if max_memory is not None and self.mode == "threads":
             raise ModeError("max_memory is about a process, and threads share one")
@@ -104,7 +101,7 @@ class MultiThreadHttpServer:
             raise ModeError("pin_cpus needs sched_setaffinity, which this system does not have")
         if reload is not None and (self.mode == "threads" or start_method == "fork"):
             raise ModeError("reload needs processes that begin anew: threads and copies have read the source already")
-        self.workers: Final = workers or len(_processor_numbers())
+        self.workers: Final = workers or len(processor_numbers())
         """How many there are."""
         timeouts = Timeouts() if timeouts is None else timeouts
         self._settings: Final = Settings(
@@ -132,7 +129,7 @@ class MultiThreadHttpServer:
         self._start_method: Final = start_method
         self._reload: Final = reload
         self._packed: Final = pack(self._settings) if self.mode == "processes" and start_method == "spawn" else b""
-        self._cpus: Final = _processor_numbers() if pin_cpus else []
+        self._cpus: Final = processor_numbers() if pin_cpus else []
         if handover and not HANDS_OVER:
             raise ModeError("handover needs SCM_RIGHTS, which this system does not have")
         self._handover: Final = HANDS_OVER and not BALANCES if handover is None else handover
@@ -343,23 +340,3 @@ class MultiThreadHttpServer:
         everything = [*self._sockets.everything(), *self._health]
         channels = [member.channel.fileno() for member in self._supervisor.members]
         return [fd for fd in [*(sock.fileno() for sock in everything), *channels] if fd >= 0 and fd not in kept]
-
-
-def _processor_numbers() -> list[int]:
-    if sys.platform == "linux":
-        return sorted(os.sched_getaffinity(0))  # those that we may use, in a container for instance
-    else:  # noqa: RET505 - for mypy, which knows one of the two systems at a time
-        return list(range(os.cpu_count() or 1))
-
-
-def _mode(asked: Mode) -> Literal["threads", "processes"]:
-    if asked == "threads" and has_gil():
-        _log.warning("workers are threads, but %s", why_gil())
-    if asked == "auto" and is_free_threaded() and has_gil():
-        _log.warning("workers are processes, for %s", why_gil())
-    chosen: Literal["threads", "processes"] = ("processes" if has_gil() else "threads") if asked == "auto" else asked
-    if chosen == "processes" and os.name == "nt":
-        raise ModeError(
-            "processes need descriptors that are inherited, which Windows does not have: use mode='threads'"
-        )
-    return chosen

@@ -1,6 +1,6 @@
 /* libFuzzer's target for the C of WebSocket frames, with ASan and UBSan:
  *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined fuzz/frame.c -o /tmp/frame && /tmp/frame -max_total_time=60
+ *     hatch run fuzz:frame
  *
  * The input lies in a block of just its size, so that a look past either end is an error; what the vectors do is compared
  * with what a plain loop does, and a header that is written has to be read again. */
@@ -24,6 +24,19 @@ static void check_mask(Mask mask_some, const uint8_t *in, size_t size, uint32_t 
     for (size_t i = 0; i < size; i++)
         CHECK(out[i] == (uint8_t)(in[i] ^ bytes[i & 3]));
     free(out);
+}
+
+/* Two pieces, masked apart, are masked as one. */
+static void check_turn(const uint8_t *in, size_t size, uint32_t key)
+{
+    const size_t cut = size / 3;
+    uint8_t *whole = malloc(size ? size : 1), *parts = malloc(size ? size : 1);
+    mask(whole, in, size, key);
+    mask_behind(parts, in, cut, key, 0);
+    mask_behind(parts + cut, in + cut, size - cut, key, cut);
+    CHECK(!memcmp(whole, parts, size));
+    free(whole);
+    free(parts);
 }
 
 static void check_frame(const uint8_t *data, size_t size, int masked)
@@ -56,6 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 #ifdef HAVE_SSE2
     check_mask(mask_sse2, data, size, key);
 #endif
+    check_turn(data, size, key);
     check_frame(data, size, 0);
     check_frame(data, size, 1);
     free(data);

@@ -1,8 +1,9 @@
 """What the open internet sends to a server: each attack has a right answer and a bounded cost.
 
 Single connections of these kinds are tested beside what defends against them: garbage, early ends and cut packets in
-`test_http_session`, TLS on a plain port in `test_http_proxy`, header injection in `test_http_response`, path tricks and
-range bombs in `test_http_static`, multipart bombs in `test_http_uploads`. Here many come at once.
+`test_http_session`, TLS on a plain port in `test_http_proxy`, header injection in `test_http_response`, path tricks in
+`test_http_static`, names of devices in `test_http_paths`, range bombs in `test_http_filebody`, multipart bombs in
+`test_http_forms`, WSGI applications that misbehave in `test_http_wsgi`. Here many come at once.
 """
 
 from __future__ import annotations

@@ -409,6 +409,24 @@ def test_https(site: Site) -> None:
     assert got.endswith(b"127.0.0.1 https test")
 
 
+def test_a_resource_of_https_needs_a_secured_connection(site: Site) -> None:
+    """RFC 9110 §7.4: 421 over a plain connection, unless a trusted proxy may have secured it; over TLS it is served."""
+    asked = b"GET https://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n"
+    site.start(lambda _, res: res.send("here"))
+    (answer,) = site.ask(asked)
+    assert (answer.status, answer.get("connection")) == (421, "close")
+    (answer,) = site.ask(asked.replace(b"https:", b"HTTPS:"))
+    assert answer.status == 421
+    (answer,) = site.ask(asked.replace(b"https:", b"http:"))
+    assert answer.body == b"here"
+    site.start(lambda _, res: res.send("there"), proxies=TrustedProxies(["127.0.0.1"]))
+    (answer,) = site.ask(asked)
+    assert answer.body == b"there"
+    site.start(tell, tls=server_context())
+    got, _ = talk(site, asked + request("GET", "/", "Connection: close"))
+    assert got.count(b"HTTP/1.1 200 OK") == 2
+
+
 def test_https_behind_a_proxy_header(site: Site) -> None:
     """The header comes first, in plain text, and TLS behind it."""
     site.start(tell, tls=server_context(), proxies=TrustedProxies(), proxy_protocol=True)

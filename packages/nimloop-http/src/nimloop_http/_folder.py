@@ -67,14 +67,16 @@ class FolderPage:
 
     def _work(self) -> None:
         try:
-            page = self._render(self._entries())
+            try:
+                entries = self._entries()
+            finally:
+                os.close(self._descriptor)
+            page = self._render(entries)
         except Exception as error:
             failure = error  # the name of the clause ends with it
             call_soon(self._loop, lambda: self._failed(failure))
         else:
             call_soon(self._loop, lambda: self._send(page))
-        finally:
-            os.close(self._descriptor)
 
     def _send(self, page: bytes) -> None:
         if not self._res.closed:

@@ -59,7 +59,9 @@ class HttpSession(Dispatcher):
 
     def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
         super().__init__(server, connection, source)
-        self._parser: Final = HttpParser(server.parser_limits, methods=None, empty_ends=False, expectations=False)
+        self._parser: Final = HttpParser(
+            server.parser_limits, methods=None, empty_ends=False, expectations=False, secure=source.may_be_secure()
+        )
         self._blocked = False  # the parser may hold requests that have to wait for answers to leave
         self._turn_over = False  # `_on_turn` is going to be called; until then the other connections are served
         self._stalled_at_ns = -1  # since when the client takes nothing of what is queued, as far as the timer has seen

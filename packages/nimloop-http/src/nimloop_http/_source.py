@@ -24,6 +24,10 @@ class Source:
         self.told: Final = told
         """What the PROXY protocol said at its beginning."""
 
+    def may_be_secure(self) -> bool:
+        """Tell whether the client's connection may be secured: here, or by a proxy before it."""
+        return self.proxies is not None or self.connection.tls is not None
+
     def ip(self) -> str:
         """Return the address at the other end, as far as the connection can tell; ``""`` for a Unix socket."""
         told = self.told

@@ -7,6 +7,7 @@ NimloopError
     │   ├── UnknownMethodError           501  well-formed, but not a method that is implemented
     │   ├── UnknownCodingError           501  a transfer coding other than chunked
     │   ├── UnknownExpectationError      417  Expect asks for something other than 100-continue
+    │   ├── MisdirectedError             421  a resource of https, asked for over a connection that is not secured
     │   ├── VersionError                 505  not HTTP/1.0 or HTTP/1.1
     │   ├── IncompleteMessageError       400  the peer ended its side in the middle of a message
     │   ├── TimedOutError                408  the message did not arrive in time
@@ -76,6 +77,12 @@ class UnknownExpectationError(ProtocolError):
     """An expectation other than 100-continue."""
 
     status = 417
+
+
+class MisdirectedError(ProtocolError):
+    """A target of https over a connection that is not secured (RFC 9110 §7.4)."""
+
+    status = 421
 
 
 class VersionError(ProtocolError):

@@ -55,6 +55,7 @@ from nimloop_http.errors import (
     BacklogError,
     BadRequestError,
     IncompleteMessageError,
+    MisdirectedError,
     ParserStateError,
     ProtocolError,
     UnknownExpectationError,
@@ -71,8 +72,8 @@ class HttpParser(BodyReader):
 
     `methods` are the ones implemented; another raises `UnknownMethodError`. None lets every token pass. Without
     `empty_ends`, a request whose head says `has_body` is false consists of that one event: no `End` follows it. Without
-    `expectations`, an unknown one raises nothing and is found in ``head.unknown_expectation``. No more than `backlog`
-    bytes are kept for later.
+    `expectations`, an unknown one raises nothing and is found in ``head.unknown_expectation``. Unless `secure`, an
+    absolute target of https raises `MisdirectedError`. No more than `backlog` bytes are kept for later.
     """
 
     __slots__ = (
@@ -88,6 +89,7 @@ class HttpParser(BodyReader):
         "_readers",
         "_requests",
         "_scan",
+        "_secure",
         "backlog",
         "methods",
     )
@@ -99,6 +101,7 @@ class HttpParser(BodyReader):
         methods: frozenset[str] | None = STANDARD_METHODS,
         empty_ends: bool = True,
         expectations: bool = True,
+        secure: bool = True,
         backlog: int = _BACKLOG,
         responses: bool = False,
     ) -> None:
@@ -106,6 +109,7 @@ class HttpParser(BodyReader):
         self.methods: Final = methods
         self.backlog: Final = backlog
         self._expectations: Final = expectations
+        self._secure: Final = secure
         self._after_head: Final = MESSAGE_END if empty_ends else HEAD
         self._most_line: Final = limits.request_line
         self._most_bytes: Final = limits.header_bytes
@@ -310,6 +314,9 @@ class HttpParser(BodyReader):
         """The head is well-formed, and says something in an uncommon way, or something that it must not say."""
         if head.target[0] != "/" or head.method == "CONNECT":
             check_target(head.method, head.target, head)
+            if not self._secure and head.target[:6].lower() == "https:":
+                # RFC 9110 §7.4: an origin server must refuse it; an attacker in between could have read it.
+                raise MisdirectedError("a resource of https is not served over a connection that is not secured")
         apply_control_fields(head, control_fields(head.raw), self.limits)
         if head.unknown_expectation and self._expectations:
             raise UnknownExpectationError(f"unknown expectation: {head.unknown_expectation[:60]!r}")

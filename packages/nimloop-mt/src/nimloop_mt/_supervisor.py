@@ -269,6 +269,7 @@ class Supervisor:
             place.relief = None
         elif not served and place.relief is None and self._started and not self._stopping:
             place.relief = self._relieve(index)
+            place.relief.resume()
 
     def _handovers(self) -> list[Handover]:
         every = [self._handover, *(place.relief for place in self._places)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nimloop_core._buffers import BufferPool as BufferPool
 from nimloop_core._deadlines import Deadline as Deadline
-from nimloop_core._loop import IdleHandler as IdleHandler
+from nimloop_core._idle import IdleHandler as IdleHandler
 from nimloop_core._loop import Loop as Loop
-from nimloop_core._loop import log_exception as log_exception
+from nimloop_core._report import log_exception as log_exception
 from nimloop_core._signals import SignalHandler as SignalHandler
 from nimloop_core._stats import LoopStats as LoopStats
 from nimloop_core._timers import Timer as Timer

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -27,14 +26,14 @@ from typing import Final, Self, final
 from nimloop_core import backends
 from nimloop_core._buffers import BufferPool
 from nimloop_core._guard import ThreadGuard
-from nimloop_core._signals import SignalHandler, SignalHub, released
+from nimloop_core._idle import IdleHandler
+from nimloop_core._report import Reporter
+from nimloop_core._signals import SignalHandler, SignalHub
 from nimloop_core._stats import LoopStats, MeasuredCallback, Monitor
 from nimloop_core._timers import MAX_SECONDS, Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
 from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
-
-_log: Final = logging.getLogger("nimloop.core")
 
 READ_BUFFER_BYTES: Final = 65536
 _SLOW_CALLBACK: Final = 0.1  # seconds: what a person begins to notice, and asyncio's choice too
@@ -42,41 +41,6 @@ _SLOW_CALLBACK: Final = 0.1  # seconds: what a person begins to notice, and asyn
 # Kernels count a wait in milliseconds in a C int, 24 days at most; Python raises OverflowError beyond. A day is short
 # of that, and waking up once a day costs nothing.
 _MAX_WAIT_NS: Final = 86_400 * 1_000_000_000
-
-
-@final
-class _Reporter:
-    """Tells the exception handler of a loop; apart from the loop, so that nothing in a loop refers back to it."""
-
-    __slots__ = ("handler",)
-
-    def __init__(self) -> None:
-        self.handler: ExceptionHandler = log_exception
-
-    def report(self, error: Exception, owner: object) -> None:
-        try:
-            self.handler(error, owner)
-        except Exception:
-            _log.exception("the exception handler failed while it was told about %r from %r", error, owner)
-
-
-@final
-class IdleHandler:
-    """A callback for iterations without events. Made by `Loop.add_idle`."""
-
-    __slots__ = ("_guard", "_handlers", "callback")
-
-    def __init__(self, handlers: dict[IdleHandler, None], callback: Callback, guard: ThreadGuard | None) -> None:
-        self._handlers = handlers
-        self._guard = guard
-        self.callback: Callback = callback
-
-    def cancel(self) -> None:
-        """Call it no more, and release the callback at once. Harmless when repeated."""
-        if self._guard is not None:
-            self._guard.check()
-        self._handlers.pop(self, None)
-        self.callback = released
 
 
 @final
@@ -121,7 +85,7 @@ class Loop:
         """A buffer for everybody, whose content is gone when the callback returns."""
         self._guard: Final = ThreadGuard() if debug else None
         self._wheel: Final = TimerWheel(clock, self._guard)
-        self._reporter: Final = _Reporter()
+        self._reporter: Final = Reporter()
         self._report: Final[ExceptionHandler] = self._reporter.report
         self._watchers: Final = WatcherTable(self._backend, self._report, self._guard)
         self._signals: Final = SignalHub(self._watchers, self._report)
@@ -351,9 +315,8 @@ class Loop:
             self._backend.close()
             self._posted.clear()
         self._deferred.clear()
-        for handler in self._idle:
-            handler.callback = released
-        self._idle.clear()
+        for idle in list(self._idle):
+            idle.release()
         self._wheel.close()
         self.buffers.close()
 
@@ -487,11 +450,6 @@ class Loop:
 def _callers() -> list[traceback.FrameSummary]:
     """Return who made a loop: compiled, this module has no frames of its own to leave out."""
     return [frame for frame in traceback.extract_stack(limit=9) if frame.filename != __file__]
-
-
-def log_exception(error: Exception, owner: object) -> None:
-    """Log the exception of a callback, with its traceback, to ``nimloop.core``: the default handler."""
-    _log.error("callback of %r failed", owner, exc_info=error)
 
 
 def _closed() -> LoopClosedError:

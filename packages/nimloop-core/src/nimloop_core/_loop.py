@@ -35,6 +35,9 @@ from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
 from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
 
+# Compiled, a builtin is looked up in its module by name for every call, which costs more than the call does.
+_callable: Final = callable
+
 READ_BUFFER_BYTES: Final = 65536
 _SLOW_CALLBACK: Final = 0.1  # seconds: what a person begins to notice, and asyncio's choice too
 
@@ -182,13 +185,13 @@ class Loop:
 
         What is queued meanwhile has to wait for the next iteration, so that events are never starved.
         """
-        if self._guarded or not callable(callback):
+        if self._guarded or not _callable(callback):
             callback = self._admit(callback)
         self._deferred.append(callback)
 
     def call_soon_threadsafe(self, callback: Callback) -> None:
         """Like `call_soon`, from any thread: the loop is woken up."""
-        if self._monitor is not None or not callable(callback):
+        if self._monitor is not None or not _callable(callback):
             callback = self._measured(callback)
         with self._lock:
             if self._closed:
@@ -203,7 +206,7 @@ class Loop:
 
         Rounding makes it late by less than two milliseconds: one for the tick, one for the kernel's own clock.
         """
-        if self._guarded or not callable(callback):
+        if self._guarded or not _callable(callback):
             callback = self._admit(callback)
         # What to_ns and TimerWheel.add do, without the calls: servers come here for every request.
         if not 0 <= delay <= MAX_SECONDS:
@@ -371,7 +374,7 @@ class Loop:
             self._guard.check()
 
     def _measured(self, callback: Callback) -> Callback:
-        if not callable(callback):
+        if not _callable(callback):
             raise TypeError(f"the callback must be callable, not {callback!r}")
         return callback if self._monitor is None else self._monitor.callback(callback)
 

@@ -38,7 +38,7 @@ class Target:
     port: int
     path: Path
 
-    def wait(self, unix: bool) -> None:
+    def wait(self, *, unix: bool) -> None:
         """Return when it accepts connections. Raises OSError when it never does."""
         end = time.monotonic() + PATIENCE
         while True:
@@ -80,7 +80,11 @@ class Target:
             connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=trusting)
         elif what == "unix":
             connection = UnixConnection(self.path)
-            headers |= {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "example.org"}
+            headers |= {
+                "X-Forwarded-For": "203.0.113.7",
+                "X-Forwarded-Proto": "https",
+                "X-Forwarded-Host": "example.org",
+            }
         method = what
         if what in {"tls", "unix"}:
             method, _, rest = rest.partition(" ")

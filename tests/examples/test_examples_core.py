@@ -117,3 +117,26 @@ def test_pipe_chat_says_good_bye_on_ctrl_c() -> None:
         chat.send_signal(signal.SIGINT)
         assert chat.stdout.read() == "parrot: bye, bye!\nthe parrot has left with 0\n"
     assert chat.returncode == 0
+
+
+def test_watch_folder_tells_what_happens(tmp_path: Path) -> None:
+    """A file that comes, also in a folder that has just come; Ctrl+C ends it."""
+    with subprocess.Popen(
+        [sys.executable, "-X", "dev", str(EXAMPLES / "watch_folder.py"), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(f"watching {tmp_path} with ")
+            (tmp_path / "news.txt").touch()
+            assert process.stdout.readline() == f"created    {tmp_path}/news.txt\n"
+            (tmp_path / "news.txt").rename(tmp_path / "old.txt")
+            while not (line := process.stdout.readline()).startswith("renamed"):
+                assert line, "it ended"
+            assert line.split()[1:] == [f"{tmp_path}/news.txt", "->", f"{tmp_path}/old.txt"]
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")

@@ -119,6 +119,25 @@ def test_sdist_can_be_built_from(built: Built) -> None:
     assert not packed & LIBRARIES
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
+@pytest.mark.parametrize(
+    "package", [each for each in PACKAGES if (each / "hatch_build.py").exists()], ids=lambda path: path.name
+)
+def test_wheel_with_c_has_a_library_for_each_file(package: Path, tmp_path: Path) -> None:
+    """One for every later Python (abi3), each beside its stub and its Python twin, and no C source."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=package, env=os.environ | {"NIMLOOP_EXTENSION": "require"}, check=True)
+    (wheel,) = tmp_path.glob("*-cp311-abi3-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    expected = {path.relative_to(package / "src").with_suffix("").as_posix() for path in package.glob("src/**/*.c")}
+    assert {name.partition(".")[0] for name in names if Path(name).suffix in {".so", ".pyd"}} == expected
+    for name in expected:
+        assert f"{name}.abi3.so" in names or f"{name}.pyd" in names
+        assert f"{name}.pyi" in names
+    assert not {name for name in names if name.endswith((".c", ".h"))}
+
+
 def test_build_hooks_are_one_file() -> None:
     """An sdist has to hold its own hook, so there are copies: they differ in the names at their beginning only."""
     hooks = [hook.read_text("utf-8") for package in PACKAGES for hook in package.glob("hatch_build.py")]

@@ -126,6 +126,10 @@ class Soak:
         pages(self.client(999))
         for name, pid in watched.items():
             old, new = before[name], Use.of(pid)
+            end = time.monotonic() + SETTLE  # the last connection may be about to close
+            while new.descriptors > old.descriptors and time.monotonic() < end:
+                time.sleep(0.1)
+                new = Use.of(pid)
             print(
                 f"{name}: RSS {old.rss} -> {new.rss} KiB ({new.rss - old.rss:+}), "
                 f"descriptors {old.descriptors} -> {new.descriptors}"

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from scripts.release import problems
+from release import problems
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

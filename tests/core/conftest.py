@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.core import stand_ins
 from tests.core.iocp_model import ModelPort
+from tests.core.seeing import Pair, Seen
 
-from nimloop_core import Loop, backends
+from nimloop_core import Backend, Loop, WatcherTable, backends
 from nimloop_core.backends import _epoll_py, epoll
 from nimloop_core.testing import FakeBackend, FakeClock
 
@@ -23,7 +24,7 @@ if sys.platform != "win32":
     import resource
 
 MakePipe = Callable[[], tuple[int, int]]
-MakePair = Callable[[], tuple[socket.socket, socket.socket]]
+MakePair = Callable[[], Pair]
 
 
 @pytest.fixture
@@ -154,3 +155,34 @@ def make_pair() -> Iterator[MakePair]:
     yield make
     for end in made:
         end.close()
+
+
+@pytest.fixture
+def failures() -> list[Exception]:
+    """Collect what callbacks raise."""
+    return []
+
+
+@pytest.fixture
+def table(backend: Backend, failures: list[Exception]) -> WatcherTable:
+    """Make the table that the backend dispatches to; a module of tests has a `backend` of its own."""
+    return WatcherTable(backend, lambda error, owner: failures.append(error))
+
+
+@pytest.fixture
+def seen() -> Seen:
+    """Collect what callbacks are told."""
+    return []
+
+
+@pytest.fixture
+def tcp() -> Iterator[Pair]:
+    """Connect two TCP sockets over the loopback, on a port that the system chooses."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.setblocking(False)
+    far.setblocking(False)
+    yield near, far
+    near.close()
+    far.close()

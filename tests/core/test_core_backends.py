@@ -15,18 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.core.seeing import Pair, Pipe, Seen, note
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Backend, BackendUnavailableError, Loop, WatcherTable
 from nimloop_core.backends import _epoll_py, available, create
-
-Pair = tuple[socket.socket, socket.socket]
-Pipe = tuple[int, int]
-Seen = list[tuple[str, int]]
-
-
-def note(seen: Seen, name: str) -> Callable[[int], None]:
-    """Make a callback that writes down its name and what it was told."""
-    return lambda events: seen.append((name, events))
 
 
 def fill(end: socket.socket) -> None:
@@ -53,37 +45,6 @@ def backend(native: str) -> Iterator[Backend]:
     backend = create(native)
     yield backend
     backend.close()
-
-
-@pytest.fixture
-def failures() -> list[Exception]:
-    """Collect what callbacks raise."""
-    return []
-
-
-@pytest.fixture
-def table(backend: Backend, failures: list[Exception]) -> WatcherTable:
-    """Make the table that the backend dispatches to."""
-    return WatcherTable(backend, lambda error, owner: failures.append(error))
-
-
-@pytest.fixture
-def seen() -> Seen:
-    """Collect what callbacks are told."""
-    return []
-
-
-@pytest.fixture
-def tcp() -> Iterator[Pair]:
-    """Connect two TCP sockets over the loopback, on a port that the system chooses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    near.setblocking(False)
-    far.setblocking(False)
-    yield near, far
-    near.close()
-    far.close()
 
 
 # Events -------------------------------------------------------------------------------------------------------

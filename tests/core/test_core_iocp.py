@@ -22,6 +22,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.core.iocp_model import ModelPort
+from tests.core.seeing import Pair, Seen, note
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import _afd, iocp
@@ -34,15 +35,8 @@ if not hasattr(select, "POLLRDHUP"):
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
 
-Pair = tuple[socket.socket, socket.socket]
-Seen = list[tuple[str, int]]
 
 WORD = ctypes.sizeof(ctypes.c_void_p)
-
-
-def note(seen: Seen, name: str) -> Callable[[int], None]:
-    """Make a callback that writes down its name and what it was told."""
-    return lambda events: seen.append((name, events))
 
 
 def in_flight(backend: IocpBackend) -> dict[int, object]:
@@ -76,37 +70,6 @@ def backend(port: ModelPort) -> Iterator[IocpBackend]:
     assert in_flight(backend) == {}
     assert port.outstanding() == set()
     assert len(port.records) == 0
-
-
-@pytest.fixture
-def failures() -> list[Exception]:
-    """Collect what callbacks raise."""
-    return []
-
-
-@pytest.fixture
-def table(backend: IocpBackend, failures: list[Exception]) -> WatcherTable:
-    """Make the table that the backend dispatches to."""
-    return WatcherTable(backend, lambda error, owner: failures.append(error))
-
-
-@pytest.fixture
-def seen() -> Seen:
-    """Collect what callbacks are told."""
-    return []
-
-
-@pytest.fixture
-def tcp() -> Iterator[Pair]:
-    """Connect two TCP sockets over the loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    near.setblocking(False)
-    far.setblocking(False)
-    yield near, far
-    near.close()
-    far.close()
 
 
 # Structures ---------------------------------------------------------------------------------------------------

@@ -19,14 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core import kqueue_standin as standin
+from tests.core.seeing import Pair, Pipe, Seen, note
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import available, create
 from nimloop_core.backends.kqueue import Kevent, KqueueApi, KqueueBackend
-
-Pair = tuple[socket.socket, socket.socket]
-Pipe = tuple[int, int]
-Seen = list[tuple[str, int]]
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
@@ -67,42 +64,6 @@ def backend(api: standin.StandIn) -> Iterator[KqueueBackend]:
     backend = KqueueBackend(api)
     yield backend
     backend.close()
-
-
-@pytest.fixture
-def failures() -> list[Exception]:
-    """Collect what callbacks raise."""
-    return []
-
-
-@pytest.fixture
-def table(backend: KqueueBackend, failures: list[Exception]) -> WatcherTable:
-    """Make the table that the backend dispatches to."""
-    return WatcherTable(backend, lambda error, owner: failures.append(error))
-
-
-@pytest.fixture
-def seen() -> Seen:
-    """Collect what callbacks are told."""
-    return []
-
-
-@pytest.fixture
-def tcp() -> Iterator[Pair]:
-    """Connect two TCP sockets over the loopback, on a port that the system chooses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    near.setblocking(False)
-    far.setblocking(False)
-    yield near, far
-    near.close()
-    far.close()
-
-
-def note(seen: Seen, name: str) -> Callable[[int], None]:
-    """Make a callback that writes down its name and what it was told."""
-    return lambda events: seen.append((name, events))
 
 
 def drain(fd: int) -> None:

@@ -78,7 +78,9 @@ def parse(
                         found.append(("message", event))
         found.append(("waits", parser.idle, parser.drained))
     except ProtocolError as error:
-        found.append((type(error), str(error), error.code))
+        # What is wrong with a compressed message as such is noticed before what it says is looked at, piece by piece.
+        inflating = agreement is not None and error.code in {1007, 1009}
+        found.append(("wrong inside", 1007) if inflating else (type(error), str(error), error.code))
     return found
 
 

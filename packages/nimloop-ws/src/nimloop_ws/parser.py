@@ -9,8 +9,9 @@
             case Close(code=code, reason=reason):    # the last event
             case Fragment(data=data, last=last):     # with fragments=True, in place of whole messages
 
-The events depend on the bytes alone, not on how they were cut (only the pieces of a fragment do). They are made when
-they are asked for: leave the loop and the rest stays in the parser. A `ProtocolError` ends it: close with its `code`.
+The events depend on the bytes alone, not on how they were cut; only the pieces of a fragment do, and which fault of a
+compressed message that has several is noticed. They are made when they are asked for: leave the loop and the rest stays
+in the parser. A `ProtocolError` ends it: close with its `code`.
 
 Wrong is noticed with the first byte that is: a reserved bit in the first byte of a frame, a length as soon as it is
 told, a text with the byte that makes it something else than UTF-8.

@@ -58,7 +58,7 @@ def attempt(package: str, dist: Path, python: str, resolution: str, *, pure: boo
         siblings = [f"--refresh-package={name}" for name in BRINGS]  # an old wheel of the same version may be cached
         options = ["--quiet", "--python", inside, "--only-binary=:all:", "--find-links", str(wheels)]
         place.run("uv", "pip", "install", *options, *siblings, "--resolution", resolution, package)
-        listed = json.loads(place.run("uv", "pip", "list", "--python", inside, "--format", "json"))
+        listed = json.loads(place.run("uv", "pip", "list", "--quiet", "--python", inside, "--format", "json"))
         brought = {each["name"] for each in listed} - {package}
         if brought != BRINGS[package]:
             raise SystemExit(f"{package} brings {sorted(brought)}, and not {sorted(BRINGS[package])}")

@@ -15,10 +15,11 @@ import pytest
 from nimloop_core import READ, WRITE, Backend, WatcherTable
 from nimloop_core.backends import _epoll_py, available, create
 
-Wait = Callable[["select.epoll", int, int, int, WatcherTable, list[int]], tuple[int, int]]
-
 if "epoll" not in available():
     pytest.skip("no epoll on this system", allow_module_level=True)
+assert sys.platform == "linux"  # for type checkers, to whom other systems have no such names
+
+Wait = Callable[["select.epoll", int, int, int, WatcherTable, list[int]], tuple[int, int]]
 
 WAITS: dict[str, Wait] = {"Python": _epoll_py.wait}
 try:

@@ -8,6 +8,7 @@ A page says where it wants something, and the build puts it there:
     <!-- settings: nimloop_http.Limits -->            a table of the fields: default and docstring
     <!-- statuses: nimloop_http.errors -->            a table of the errors that carry a status
     <!-- examples: http -->                           the programs in examples/http with their sources
+    <!-- charts -->                                  those that scripts/charts.py has drawn
     <!-- layers -->                                   what imports what, from the import statements
     <!-- states: nimloop_net._state -->               a drawing of a table of states
 """
@@ -140,6 +141,15 @@ def examples(folder: str) -> str:
     return "\n".join(parts)
 
 
+def charts(_: str) -> str:
+    """Return every chart, for light and dark."""
+    parts = []
+    for path in sorted((ROOT / "docs" / "assets").glob("chart-*-light.svg")):
+        benchmark = path.name.removeprefix("chart-").removesuffix("-light.svg")
+        parts += [f"![{benchmark}](assets/chart-{benchmark}-{theme}.svg#only-{theme})" for theme in ("light", "dark")]
+    return "\n".join(parts)
+
+
 def layers(_: str) -> str:
     """Return the drawing of what imports what."""
     return docs_drawings.layers({package: imports_of(package) for package in PACKAGES})
@@ -205,6 +215,7 @@ MAKERS: Final = {
     "settings": settings,
     "statuses": statuses,
     "examples": examples,
+    "charts": charts,
     "layers": layers,
     "states": states,
 }

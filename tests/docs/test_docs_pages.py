@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from tests.docs.blocks import PAGES, ROOT
@@ -15,6 +17,7 @@ from nimloop_http import FormLimits, Limits, Timeouts
 from nimloop_ws import WsLimits, WsTimeouts
 
 sys.path.insert(0, str(ROOT / "scripts"))
+import charts
 import docs_pages
 
 BEHAVIOUR = (ROOT / "docs" / "server-behaviour.md").read_text("utf-8")
@@ -95,3 +98,13 @@ def test_nothing_is_fetched_from_elsewhere_when_a_page_is_read() -> None:
         assert not re.search(r"!\[[^\]]*\]\(https?:", text), page
         assert not re.search(r"<(?:img|script|link)[^>]*(?:src|href)=.https?:", text), page
     assert "font: false" in (ROOT / "mkdocs.yml").read_text("utf-8")
+
+
+def test_charts_are_drawn_from_the_figures_that_are_kept() -> None:
+    """Otherwise: python scripts/charts.py."""
+    drawn = charts.charts(json.loads(charts.KEPT.read_text("utf-8")))
+    assert drawn
+    assert {path for path, _ in drawn} == set(charts.ASSETS.glob("chart-*.svg"))
+    for path, text in drawn:
+        assert path.read_text("utf-8") == text
+        ET.fromstring(text)

@@ -404,8 +404,10 @@ def test_water_marks(connected: Connected, until: Until, rest: Rest, read_all: R
     conn.on_drain = drained
     produce(conn)
     until(lambda: conn.write_buffer_size > 0 and drains == crossings - 1 and not conn.send(b""))
-    rest(0.02)
-    before = drains
+    before = -1
+    while drains != before:  # a kernel may make its buffers larger for a while
+        before = drains
+        rest(0.02)
     assert drains == crossings - 1  # one is owed, and stays owed
     assert conn.write_buffer_size <= conn.high_water + 10_000
     rest(0.02)

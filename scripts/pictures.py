@@ -50,10 +50,14 @@ class Tab:
             if message.get("id") == self._number:
                 return cast("dict[str, object]", message.get("result", {}))
 
-    def show(self, url: str, width: int, height: int, *, dark: bool = False) -> None:
+    def show(self, url: str, width: int, height: int, *, dark: bool = False, sharpness: int = 2) -> None:
         """Load a page."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=width < 500
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=sharpness,
+            mobile=width < 500,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
@@ -69,6 +73,11 @@ class Tab:
                 return
             time.sleep(0.1)
         raise TimeoutError(condition)
+
+    def height(self) -> int:
+        """Return how tall the page is."""
+        result = self.call("Runtime.evaluate", expression="document.documentElement.scrollHeight", returnByValue=True)
+        return int(cast("int", cast("dict[str, object]", result["result"])["value"]))
 
     def run(self, script: str) -> None:
         """Run JavaScript in the page."""
@@ -207,7 +216,9 @@ def site(tab: Tab, folder: Path) -> None:
         for page in sorted(folder.rglob("index.html")):
             path = page.parent.relative_to(folder).as_posix().strip(".")
             for width, height in ((1280, 1000), (PHONE, 844)):
-                tab.show(f"{url}{path}/" if path else url, width, height)
+                address = f"{url}{path}/" if path else url
+                tab.show(address, width, height)
+                tab.show(address, width, min(6000, tab.height()), sharpness=1)
                 tab.take(folder.parent / f"{folder.name}-pictures" / f"{path.replace('/', '-') or 'start'}-{width}.png")
 
 

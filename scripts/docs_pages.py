@@ -132,8 +132,10 @@ def examples(folder: str) -> str:
         title, _, usage = inspect.cleandoc(ast.get_docstring(ast.parse(source)) or "").partition("\n\n")
         name = path.relative_to(ROOT).as_posix()
         parts.append(f"### {path.stem}\n\n{title}\n")
-        if usage:
-            parts.append(f"```text\n{usage}\n```\n")
+        # What is indented, or begins like a command, is one.
+        for paragraph in filter(None, usage.split("\n\n")):
+            typed = paragraph.startswith((" ", "$", "curl ", "python ", "GET ", "printf "))
+            parts.append(f"```text\n{inspect.cleandoc(paragraph)}\n```\n" if typed else f"{paragraph}\n")
         if (ROOT / "docs" / "assets" / f"{folder}-{path.stem}.png").exists():
             parts.append(f"![What {path.name} shows](assets/{folder}-{path.stem}.png){{ loading=lazy }}\n")
         indented = "\n".join(f"    {line}".rstrip() for line in source.splitlines())

@@ -28,8 +28,9 @@ Callback = Callable[[], object]
 # is jittered up to twice its length. None is short enough to come due while this runs.
 _BACKGROUND_SECONDS: Final = (60.0, 120.0, 300.0, 3600.0, 86_400.0)
 _WEIGHTS: Final = (50, 20, 15, 10, 5)
-# Time-outs of requests, which hardly ever fire.
-_SHORT_SECONDS: Final = (1.0, 30.0)
+# Time-outs of requests, which hardly ever fire; here they never must, though a garbage collection among a million
+# handles takes seconds on a busy machine.
+_SHORT_SECONDS: Final = (10.0, 60.0)
 # How many short ones there are at a time, and how many are replaced in one turn of the loop, while the loop runs.
 _WINDOW: Final = 1024
 _PER_TURN: Final = 256

@@ -163,6 +163,7 @@ def test_a_request_leaves_nothing_behind(
 
 
 @pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="CPython counts its objects")
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer takes memory, too")
 def test_a_request_takes_few_blocks_of_memory(loop: Loop) -> None:
     """While it is handled: the bytes that came, the head and what was read of it, the request, the response."""
     during: list[int] = [0] * 100

@@ -35,13 +35,13 @@ AGREEMENT = Agreement(Deflate(threshold=0), 15, 15, context_takeover=True, peer_
 def plain(event: Event) -> object:
     """Return an event as something that compares."""
     match event:
-        case Ping(payload=payload):
+        case Ping(payload):
             return "ping", payload
-        case Pong(payload=payload):
+        case Pong(payload):
             return "pong", payload
-        case Close(code=code, reason=reason):
+        case Close(code, reason):
             return "close", code, reason
-        case Fragment(data=data, last=last):
+        case Fragment(data, last):
             return "fragment", data, last
     return event
 

@@ -1,8 +1,11 @@
-"""What a parser finds besides whole messages, which are str and bytes."""
+"""What a parser finds besides whole messages, which are str and bytes.
+
+`__match_args__` is said to be the class's: else mypyc gives one to each instance, and no pattern matches.
+"""
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import ClassVar, Final, Literal, final
 
 
 @final
@@ -10,7 +13,7 @@ class Ping:
     """A ping, to be answered with a pong."""
 
     __slots__ = ("payload",)
-    __match_args__ = ("payload",)
+    __match_args__: ClassVar[tuple[Literal["payload"]]] = ("payload",)
 
     def __init__(self, payload: bytes) -> None:
         self.payload: Final = payload
@@ -24,7 +27,7 @@ class Pong:
     """A pong, asked for or not."""
 
     __slots__ = ("payload",)
-    __match_args__ = ("payload",)
+    __match_args__: ClassVar[tuple[Literal["payload"]]] = ("payload",)
 
     def __init__(self, payload: bytes) -> None:
         self.payload: Final = payload
@@ -38,7 +41,7 @@ class Close:
     """A close frame; nothing that follows counts."""
 
     __slots__ = ("code", "reason")
-    __match_args__ = ("code", "reason")
+    __match_args__: ClassVar[tuple[Literal["code"], Literal["reason"]]] = ("code", "reason")
 
     def __init__(self, code: int, reason: str) -> None:
         self.code: Final = code
@@ -54,7 +57,7 @@ class Fragment:
     """A piece of a message, as it came; text is cut between characters, and may be empty."""
 
     __slots__ = ("data", "last")
-    __match_args__ = ("data", "last")
+    __match_args__: ClassVar[tuple[Literal["data"], Literal["last"]]] = ("data", "last")
 
     def __init__(self, data: str | bytes, last: bool) -> None:  # noqa: FBT001
         self.data: Final = data

@@ -13,6 +13,7 @@ from types import ModuleType
 from nimloop_http import HttpRequest, HttpResponse, HttpServer, OnRequest
 
 NOTHING = "not to be called"
+waiting = threading.Event()
 released = threading.Event()
 
 
@@ -27,6 +28,7 @@ def answer(req: HttpRequest, res: HttpResponse) -> None:
         case "/hang":
             time.sleep(60)
         case "/wait":
+            waiting.set()
             released.wait()
             res.send("late")
         case "/exit":

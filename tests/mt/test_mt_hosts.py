@@ -39,6 +39,7 @@ def runs(pid: int) -> bool:
 
 def test_a_thread_that_hangs_is_given_up(provoked: Provoked, descriptors: Callable[[], set[str]]) -> None:
     """It cannot be killed: another one takes its place; once its handler returns it ends, and leaves nothing behind."""
+    handlers.waiting.clear()
     handlers.released.clear()
     threads = threading.active_count()
     before = descriptors()
@@ -46,6 +47,7 @@ def test_a_thread_that_hangs_is_given_up(provoked: Provoked, descriptors: Callab
         first = seen(port, 2)
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
             client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(handlers.waiting.is_set)  # what it accepts before that waits with it
             provoked("has not answered for 1 s")
             until(lambda: seen(port, 2) - first)
             assert [ask(port)[0] for _ in range(20)] == [200] * 20

@@ -66,6 +66,13 @@ def ratio(row: Row) -> str:
     return f"{number(row['ratio_to_floor'])} ({number(row['low'])} to {number(row['high'])})"
 
 
+def figure(row: Row | None) -> str:
+    """Write the median of a measure, or of a ratio that has no other figure."""
+    if row is None:
+        return "–"
+    return ratio(row) if row["total_us"] is None else number(row["total_us"])
+
+
 def name(row: Row) -> str:
     """Name a server, and the build of what is ours."""
     server = str(row["server"])
@@ -96,7 +103,7 @@ def loops(rows: list[Row]) -> str:
         for server in dict.fromkeys(row["server"] for row in of_case):
             found = {str(row["measure"]): row for row in of_case if row["server"] == server}
             first = next(iter(found.values()))
-            lines.append([name(first), *(number(found[key]["total_us"]) if key in found else "–" for key in measures)])
+            lines.append([name(first), *(figure(found.get(key)) for key in measures)])
         text += table(lines) + "\n"
     return text
 
@@ -111,9 +118,12 @@ def figures(document: dict[str, list[Row] | dict[str, str]]) -> str:
         found = [row for row in rows if row["benchmark"] == benchmark]
         if not found:
             continue
-        of_servers = found[0]["user_us"] is not None
-        about = f"{found[0]['case']}: CPU time of the server for each answer." if of_servers else ""
-        text += f"\n### {title}\n\n{about}\n\n{servers(found) if of_servers else loops(found)}"
+        of_servers = [row for row in found if row["user_us"] is not None]
+        others = [row for row in found if row["user_us"] is None]
+        text += f"\n### {title}\n\n"
+        if of_servers:
+            text += f"{of_servers[0]['case']}: CPU time of the server for each answer.\n\n{servers(of_servers)}\n"
+        text += loops(others)
     return text.replace("\n\n\n", "\n\n").rstrip() + "\n\n"
 
 

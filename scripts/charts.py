@@ -29,7 +29,7 @@ THEMES: Final = {
     "dark": ("#e6edf3", "#9198a1", "#1e2129", "#26a69a", "#115e55", "#8b949e", "#4a525c"),
 }
 WIDTH: Final = 760
-NAMES: Final = 236  # pixels for names
+NAMES: Final = 276  # pixels for names
 FIGURES: Final = 132  # and for the figures behind the bars
 ROW: Final = 29
 HEAD: Final = 64

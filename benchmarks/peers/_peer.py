@@ -5,10 +5,12 @@ import importlib
 import importlib.machinery
 import json
 import os
+import resource
 import socket
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Final, NoReturn
 
@@ -87,6 +89,24 @@ def port_argument() -> int:
     """The port of a peer that has no other argument."""
     port: int = parser().parse_args().port
     return port
+
+
+def many_connections() -> argparse.Namespace:
+    """What a program is told that holds many connections and measures itself; it may open as many as it can get."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--loop", required=True)
+    made.add_argument("--connections", type=int, required=True)
+    made.add_argument("--quick", action="store_true")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return made.parse_args()
+
+
+def resident(process: int | str = "self") -> int:
+    """Bytes of memory that a process has."""
+    pages = int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
 
 
 def listening(port: int) -> socket.socket:

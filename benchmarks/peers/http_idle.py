@@ -7,7 +7,6 @@ allocates in C shows in resident memory only. The floor is a process of its own,
 import asyncio
 import contextlib
 import gc
-import resource
 import select
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from _asgi import app
-from _peer import BODY, HOST, PATH, need, parser, say_build, say_compiled, say_result, skip
+from _peer import BODY, HOST, PATH, many_connections, need, resident, say_build, say_compiled, say_result, skip
 
 sys.path.append(str(Path(__file__).parent.parent))
 from _harness import c_program
@@ -77,12 +76,6 @@ class Subject:
     turn: Callable[[], object]
     resident: Callable[[], int]
     cpu: Callable[[], float]
-
-
-def resident(pid: int | str = "self") -> int:
-    """Bytes of memory that a process has."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
 
 
 def own(port: int, turn: Callable[[], object]) -> Subject:
@@ -248,14 +241,7 @@ def measure(subject: Subject, count: int, requests: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure the server that is asked for."""
-    arguments = parser()
-    arguments.add_argument("--loop", required=True)
-    arguments.add_argument("--connections", type=int, required=True)
-    arguments.add_argument("--quick", action="store_true")
-    given = arguments.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    given = many_connections()
     servers = {"floor": of_floor, "nimloop": of_nimloop}
     with servers[given.loop]() if given.loop in servers else of_asyncio(given.loop) as subject:
         say_result(measure(subject, given.connections, _REQUESTS // 8 if given.quick else _REQUESTS))

@@ -6,17 +6,15 @@ allocates in C shows in resident memory only.
 
 import asyncio
 import gc
-import resource
 import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from _peer import HOST, need, parser, say_build, say_compiled, say_result, skip
+from _peer import HOST, many_connections, need, resident, say_build, say_compiled, say_result, skip
 
 try:
     import nimloop_core
@@ -102,12 +100,6 @@ def of_asyncio(loop: asyncio.AbstractEventLoop) -> Subject:
     return Subject(port, lambda: _Counted.alive, lambda: loop.run_until_complete(asyncio.sleep(0.01)), close)
 
 
-def resident() -> int:
-    """Bytes of memory that this process has."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
-
-
 class Clients:
     """The other process."""
 
@@ -166,14 +158,7 @@ def measure(subject: Subject, count: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure the loop that is asked for."""
-    arguments = parser()
-    arguments.add_argument("--loop", required=True)
-    arguments.add_argument("--connections", type=int, required=True)
-    arguments.add_argument("--quick", action="store_true")
-    given = arguments.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    given = many_connections()
     if given.loop == "nimloop":
         say_build(nimloop_core, nimloop_net)
         say_compiled()

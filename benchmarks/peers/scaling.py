@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import _granian
 from _peer import BODY, HOST, PATH, free_port, need, parser, say_build, say_compiled, say_port, skip
 from _scaling import work
 
@@ -35,25 +36,7 @@ def nimloop(port: int, workers: int, mode: str) -> None:
 
 def granian(port: int, workers: int) -> None:
     """ASGI on uvloop, a process for each worker."""
-    module, constants = need("granian"), need("granian.constants")
-    need("uvloop")
-    port = free_port(port)
-    server = module.Granian(
-        "_scaling:asgi",
-        address=HOST,
-        port=port,
-        interface=constants.Interfaces("asginl"),
-        workers=workers,
-        http=constants.HTTPModes.http1,
-        websockets=False,
-        loop=constants.Loops.uvloop,
-        log_access=False,
-        log_level="warning",
-        working_dir=Path(__file__).parent,
-    )
-    say_build(module)
-    say_port(port)
-    server.serve()
+    _granian.serve("_scaling:asgi", "asginl", port, workers)
 
 
 def uvicorn(port: int, workers: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.core.seeing import Pair, Pipe, Seen, note
+from tests.support.descriptors import is_open
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Backend, BackendUnavailableError, Loop, WatcherTable
 from nimloop_core.backends import _epoll_py, available, create
@@ -564,15 +565,6 @@ def test_the_numbers_of_the_standard_streams_are_left_alone(native: str) -> None
             os.dup2(fd, number)
             os.close(fd)
     assert taken == []
-
-
-def is_open(fd: int) -> bool:
-    """Tell whether anybody owns this number."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def take_all_descriptors() -> list[int]:

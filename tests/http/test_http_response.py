@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 from tests.http.serving import Answer, Client, Site, parse, request
+from tests.support.descriptors import is_open
 
 from nimloop_http import HttpRequest, HttpResponse, ResponseStream, Timeouts
 from nimloop_http.errors import ContentLengthError, InvalidHeaderError, ResponseSentError, StaleResponseError
@@ -42,15 +43,6 @@ def file_with(data: bytes) -> int:
     fd = os.memfd_create("content")
     os.write(fd, data)
     return fd
-
-
-def is_open(fd: int) -> bool:
-    """Tell whether a descriptor is open."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def hello(res: HttpResponse) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.descriptors import is_open
 
 from nimloop_core import Backend, Loop
 from nimloop_core.testing import FakeClock
@@ -132,15 +133,6 @@ def file_with(data: bytes) -> int:
     fd = os.memfd_create("content")
     os.write(fd, data)
     return fd
-
-
-def is_open(fd: int) -> bool:
-    """Tell whether a descriptor is open."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 # Data -----------------------------------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,14 +38,39 @@ class Use:
     """What a process has."""
 
     rss: int
-    descriptors: int
+    descriptors: list[str]
+    """What each one is."""
 
     @classmethod
     def of(cls, pid: int) -> Use:
         """Read it (proc_pid_status(5), proc_pid_fd(5))."""
         status = Path(f"/proc/{pid}/status").read_text()
         rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-        return cls(rss, len(list(Path(f"/proc/{pid}/fd").iterdir())))
+        sockets = tcp_sockets(pid)
+        descriptors = []
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(entry)
+            except FileNotFoundError:
+                continue  # closed since the folder was read
+            descriptors.append(f"{entry.name} {target} {sockets.get(target, '')}".rstrip())
+        return cls(rss, sorted(descriptors, key=lambda each: int(each.split()[0])))
+
+    def kinds(self) -> Counter[str]:
+        """Count the descriptors by what they are: their numbers, and those of sockets, change."""
+        return Counter(re.sub(r":\[\d+\]", "", each.partition(" ")[2]) for each in self.descriptors)
+
+
+TCP_STATES = {"01": "ESTABLISHED", "04": "FIN_WAIT1", "05": "FIN_WAIT2", "07": "CLOSE", "08": "CLOSE_WAIT", "0A": "LISTEN"}
+
+
+def tcp_sockets(pid: int) -> dict[str, str]:
+    """Tell of each socket of TCP what state it is in (proc_pid_net(5), tcp_states.h); the others are Unix sockets."""
+    found = {}
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        found[f"socket:[{fields[9]}]"] = f"TCP {TCP_STATES.get(fields[3], fields[3])}"
+    return found
 
 
 class Soak:
@@ -127,17 +154,22 @@ class Soak:
         for name, pid in watched.items():
             old, new = before[name], Use.of(pid)
             end = time.monotonic() + SETTLE  # the last connection may be about to close
-            while new.descriptors > old.descriptors and time.monotonic() < end:
+            while len(new.descriptors) > len(old.descriptors) and time.monotonic() < end:
                 time.sleep(0.1)
                 new = Use.of(pid)
+            more = len(new.descriptors) - len(old.descriptors)
             print(
                 f"{name}: RSS {old.rss} -> {new.rss} KiB ({new.rss - old.rss:+}), "
-                f"descriptors {old.descriptors} -> {new.descriptors}"
+                f"descriptors {len(old.descriptors)} -> {len(new.descriptors)}"
             )
+            for kind, count in sorted((new.kinds() - old.kinds()).items()):
+                print(f"  {count} more: {kind}")
+            for kind, count in sorted((old.kinds() - new.kinds()).items()):
+                print(f"  {count} less: {kind}")
             if new.rss - old.rss > MOST_GROWTH:
                 self.problems.append(f"{name} has grown by {new.rss - old.rss} KiB")
-            if new.descriptors > old.descriptors:
-                self.problems.append(f"{name} has {new.descriptors - old.descriptors} descriptors more")
+            if more > 0:
+                self.problems.append(f"{name} has {more} descriptors more: before {old.descriptors}, now {new.descriptors}")
 
 
 def main() -> int:

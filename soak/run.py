@@ -50,7 +50,7 @@ class Use:
         descriptors = []
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             try:
-                target = os.readlink(entry)
+                target = str(entry.readlink())
             except FileNotFoundError:
                 continue  # closed since the folder was read
             descriptors.append(f"{entry.name} {target} {sockets.get(target, '')}".rstrip())
@@ -61,11 +61,20 @@ class Use:
         return Counter(re.sub(r":\[\d+\]", "", each.partition(" ")[2]) for each in self.descriptors)
 
 
-TCP_STATES = {"01": "ESTABLISHED", "04": "FIN_WAIT1", "05": "FIN_WAIT2", "07": "CLOSE", "08": "CLOSE_WAIT", "0A": "LISTEN"}
+# tcp_states.h
+TCP_STATES = {
+    "01": "ESTABLISHED",
+    "04": "FIN_WAIT1",
+    "05": "FIN_WAIT2",
+    "07": "CLOSE",
+    "08": "CLOSE_WAIT",
+    "09": "LAST_ACK",
+    "0A": "LISTEN",
+}
 
 
 def tcp_sockets(pid: int) -> dict[str, str]:
-    """Tell of each socket of TCP what state it is in (proc_pid_net(5), tcp_states.h); the others are Unix sockets."""
+    """Tell of each socket of TCP what state it is in (proc_pid_net(5)); those left out are no TCP."""
     found = {}
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
@@ -169,7 +178,9 @@ class Soak:
             if new.rss - old.rss > MOST_GROWTH:
                 self.problems.append(f"{name} has grown by {new.rss - old.rss} KiB")
             if more > 0:
-                self.problems.append(f"{name} has {more} descriptors more: before {old.descriptors}, now {new.descriptors}")
+                self.problems.append(
+                    f"{name} has {more} descriptors more: before {old.descriptors}, now {new.descriptors}"
+                )
 
 
 def main() -> int:

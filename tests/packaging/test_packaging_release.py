@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from needed import requirements
 from release import problems
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +76,14 @@ def test_wheels_are_built_for_every_python_that_is_promised() -> None:
         versions = re.findall(r"Python :: 3\.(\d+)", "\n".join(classifiers))
         assert {f"cp3{version}-*" for version in versions} == built - {"cp314t-*"}, path
     assert f"build: {config['build']}\n" in (ROOT / ".github/workflows/release.yml").read_text("utf-8")
+
+
+def test_what_is_audited_is_all_that_is_needed() -> None:
+    """What users get, what builds it, and what developers work with, from every environment."""
+    needed = set(requirements())
+    assert {"multipart>=2.0,<3", "setuptools>=77", "hatchling>=1.27"} <= needed
+    listed = re.findall(
+        r'^ *"([\w\[\]-]+[=~<>][^"]*)",?(?: #.*)?$', (ROOT / "hatch.toml").read_text("utf-8"), re.MULTILINE
+    )
+    assert len(listed) > 30
+    assert set(listed) <= needed

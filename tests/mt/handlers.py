@@ -35,6 +35,9 @@ def answer(req: HttpRequest, res: HttpResponse) -> None:
             os._exit(3)
         case "/cpus":
             res.send_json(sorted(os.sched_getaffinity(0)))
+        case "/descriptors":
+            listing = ["ls", "-l", "/proc/self/fd"]
+            res.send(subprocess.run(listing, close_fds=False, capture_output=True, check=True).stdout)
         case "/orphan":
             subprocess.run([sys.executable, "-c", "import os; os.fork() or os.execlp('true', 'true')"], check=True)
             res.send("done")

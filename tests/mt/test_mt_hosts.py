@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -10,16 +11,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
 from tests.mt.running import Program
-from tests.mt.serving import PATIENCE, ask, members, seen, serving, until
+from tests.mt.serving import PATIENCE, Mode, ask, members, seen, serving, until
 
 from nimloop_mt import MultiThreadHttpServer
 from nimloop_mt._hosts import describe_exit
+from nimloop_mt._supervisor import Supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="proc(5)")
 
@@ -68,6 +72,75 @@ def test_workers_end_when_the_supervisor_is_killed(how: tuple[str, ...]) -> None
         until(lambda: not any(runs(pid) for pid in workers))
         with pytest.raises(ConnectionRefusedError):
             ask(port)
+
+
+IGNORING_CHILDREN = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+INTERRUPTED_COPIES = """
+import os, runpy, signal, sys
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv[:] = sys.argv[3:]
+runpy.run_module("nimloop_mt", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("how", [(), ("--fork",)])
+def test_where_nobody_is_told_of_the_end_of_children(how: tuple[str, ...]) -> None:
+    """Whoever has started us may have had SIGCHLD ignored, which is inherited: waitpid(2) finds no child then."""
+    wrap = (sys.executable, "-c", IGNORING_CHILDREN)
+    arguments = ("--mode", "processes", "--workers", "2", "--grace", "1", *how)
+    with Program("tests.mt.handlers:answer", *arguments, wrap=wrap) as program:
+        first = seen(program.port, 2)
+        os.kill(children(program.pid)[0], signal.SIGKILL)
+        until(lambda: seen(program.port, 2) - first)
+        program.send(signal.SIGTERM)
+        assert program.finish()[0] == 0
+
+
+def test_a_signal_for_a_copy_that_has_not_begun_is_not_taken_for_ours() -> None:
+    """Copy and original have the same wake-up descriptor for a moment."""
+    with Program(
+        "tests.mt.handlers:answer", "--fork", "--workers", "2", wrap=(sys.executable, "-c", INTERRUPTED_COPIES)
+    ) as program:
+        assert len(seen(program.port, 2)) == 2
+        program.send(signal.SIGTERM)
+        assert program.finish()[0] == 0
+
+
+@pytest.mark.parametrize("how", [(), ("--fork",)])
+def test_programs_of_the_handler_do_not_inherit_our_sockets(how: tuple[str, ...]) -> None:
+    """Else one that runs on would keep the port."""
+    with Program("tests.mt.handlers:answer", "--mode", "processes", "--workers", "1", *how) as program:
+        assert "socket:" not in ask(program.port, "/descriptors")[2]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize(("mode", "how"), [("processes", "spawn"), ("processes", "fork"), ("threads", "spawn")])
+def test_a_stop_just_when_the_next_worker_of_a_roll_is_ready(mode: Mode, how: Literal["spawn", "fork"]) -> None:
+    """It has accepted, and what it says of that is not read yet: its connections are answered, and all ends."""
+    clients: list[socket.socket] = []
+    with MultiThreadHttpServer(handlers.answer, workers=2, mode=mode, start_method=how) as server, ExitStack() as stack:
+        ((_, port),) = server.listen("127.0.0.1", 0)
+        server.start()
+
+        def stop_while_rolling(supervisor: Supervisor) -> None:
+            supervisor.roll()
+            assert select.select([supervisor.members[-1].channel.fileno()], [], [], PATIENCE)[0]
+            for _ in range(50):
+                clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)))
+                clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            supervisor.stop(PATIENCE)
+
+        server._tell(stop_while_rolling)
+        report = server.join(PATIENCE)
+        assert report is not None
+        assert (report.aborted, report.killed) == (0, 0)
+        assert len(clients) == 50
+        for client in clients:
+            assert b"answer to /" in b"".join(iter(lambda: client.recv(65536), b""))  # noqa: B023 - called at once
 
 
 def can_unshare() -> bool:

@@ -14,7 +14,7 @@ from tests.mt.conftest import Provoked
 from nimloop_core import Loop
 from nimloop_core.testing import FakeClock
 from nimloop_mt._handover import Handover
-from nimloop_mt._member import Member
+from nimloop_mt._member import Member, State
 from nimloop_mt._supervisor import Care, Report, Supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pairs of Unix sockets")
@@ -29,9 +29,11 @@ class Puppet:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.how: str | None = None
+        self.begun = self.immortal = False
 
     def say(self, what: str) -> None:
         """Tell the supervisor something."""
+        self.begun = True
         self.channel.send(json.dumps({"is": what, "stats": {}, "memory": 0}).encode() + b"\n")
 
     def die(self) -> None:
@@ -43,9 +45,15 @@ class Puppet:
         """Tell how."""
         return self.how
 
+    def interrupt(self) -> None:
+        """End as a process does that has not begun yet; else wait for the test to say so."""
+        if not self.begun:
+            self.kill()
+
     def kill(self) -> bool:
-        """End at once, which a puppet can."""
-        self.die()
+        """End at once, which a puppet can, unless it is to be like a process that the kernel holds on to."""
+        if not self.immortal:
+            self.die()
         return True
 
 
@@ -94,6 +102,16 @@ class Stage:
             self.turn(0.01)
         return self.born[-1] - died
 
+    def stop(self, grace: float) -> None:
+        """Stop, and let each puppet end as soon as it has been told to drain."""
+        self.supervisor.stop(grace)
+        for puppet in self.puppets:
+            if puppet.how is None:
+                assert b'"drain"' in puppet.channel.recv(1000)
+                puppet.die()
+        self.turn()
+        self.turn(0.1)  # looking for the end of a process takes a while
+
     def close(self) -> None:
         """Leave nothing behind."""
         for puppet in self.puppets:
@@ -108,6 +126,17 @@ def one() -> Iterator[Stage]:
     """A supervisor with one place, whose worker is ready."""
     stage = Stage(1)
     stage.puppets[0].say("ready")
+    stage.turn()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def two() -> Iterator[Stage]:
+    """A supervisor with two places, whose workers are ready."""
+    stage = Stage(2)
+    for puppet in stage.puppets:
+        puppet.say("ready")
     stage.turn()
     yield stage
     stage.close()
@@ -190,3 +219,54 @@ def test_the_watchdog_counts_from_the_question(provoked: Provoked) -> None:
         stage.turn(1)
     assert stage.reports[0].killed == 1
     stage.close()
+
+
+def test_no_worker_is_started_once_it_stops(two: Stage) -> None:
+    """Not even in the middle of a roll, when the next worker has just said that it is ready, and nobody has read it."""
+    two.supervisor.roll()
+    two.turn()
+    two.puppets[2].say("ready")
+    two.stop(1.0)
+    assert len(two.puppets) == 3
+    assert [(report.killed, report.aborted) for report in two.reports] == [(0, 0)]
+
+
+@pytest.mark.parametrize("signals", [1, 2, 3])
+def test_it_ends_whatever_its_workers_do(two: Stage, signals: int, provoked: Provoked) -> None:
+    """One that starts, one that serves and one that drains are killed; when that does not help, given up."""
+    two.supervisor.roll()
+    two.turn()
+    two.puppets[2].say("ready")
+    two.turn()  # the first place has two workers now, the second one's next is on its way
+    assert [member.state for member in two.supervisor.members] == [
+        State.DRAINING,
+        State.READY,
+        State.READY,
+        State.STARTING,
+    ]
+    for puppet in two.puppets:
+        puppet.immortal = True
+        provoked("was killed, and does not end")
+    for _ in range(signals):
+        two.supervisor.stop()
+    for _ in range(30):
+        assert two.reports == [] or two.loop.time() >= 10
+        two.turn(0.5)
+    assert [report.killed for report in two.reports] == [4]
+    assert len(two.puppets) == 4
+
+
+def test_a_worker_that_cannot_be_killed_is_replaced(one: Stage, provoked: Provoked) -> None:
+    """Its place does not wait for the kernel to let go of it."""
+    one.puppets[0].immortal = True
+    provoked("was killed, and does not end")
+    provoked("has ended: too slow")
+    (member,) = one.supervisor.members
+    member.kill("too slow")
+    assert not one.supervisor.ready
+    for _ in range(22):
+        one.turn(0.5)
+    assert len(one.puppets) == 2
+    one.puppets[1].say("ready")
+    one.turn()
+    assert one.supervisor.ready

@@ -18,6 +18,8 @@ def main() -> None:
     """Serve as the supervisor says; the arguments are the processor and the descriptors, control first."""
     cpu = None if sys.argv[1] == "None" else int(sys.argv[1])
     control, *sockets = (socket.socket(fileno=int(fd)) for fd in sys.argv[2:])
+    for sock in (control, *sockets):
+        sock.set_inheritable(False)  # a program that the handler starts would keep the port, after our end too
     prepare_signals()
     try:
         path: str | None = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our parent

@@ -19,16 +19,31 @@ from nimloop_mt.errors import ModeError, WorkerStartError
 _BOOT: Final = "import sys; sys.path[:] = {path!r}; from nimloop_mt._child import main; main()"
 
 if sys.platform != "win32":
-    _fork: Final = os.fork
     _NO_HANG: Final = os.WNOHANG
     _KILL: Final = signal.SIGKILL
+
+    def _fork() -> int:
+        """Copy this process; the copy has none of our signal handlers, and has missed no signal of its own."""
+        # One that came before that would be written into our wake-up descriptor, which both have.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    signal.set_wakeup_fd(-1)
+                    prepare_signals()
+                except BaseException:
+                    os._exit(1)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return pid
+
 else:
+    _NO_HANG: Final = 0
+    _KILL: Final = signal.SIGTERM
 
     def _fork() -> int:
         raise ModeError("Windows cannot copy a process")
-
-    _NO_HANG: Final = 0
-    _KILL: Final = signal.SIGTERM
 
 
 class Host(Protocol):
@@ -40,6 +55,9 @@ class Host(Protocol):
 
     def ended(self) -> str | None:
         """Tell how it ended, None as long as it runs."""
+
+    def interrupt(self) -> None:
+        """End it at once if it has not begun to serve; else have it drain. A thread is left to its channel."""
 
     def kill(self) -> bool:
         """End it at once; False where that is not possible."""
@@ -71,6 +89,9 @@ class Spawned:
         code = self._child.poll()
         return None if code is None else describe_exit(code)
 
+    def interrupt(self) -> None:
+        self._child.terminate()
+
     def kill(self) -> bool:
         self._child.kill()
         return True
@@ -90,13 +111,11 @@ class Forked:
     ) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        self._code: int | None = None
-        self.pid = _fork()
+        self._how: str | None = None
+        self.pid: Final = _fork()
         if self.pid == 0:
             code = 1
             try:
-                signal.set_wakeup_fd(-1)  # the supervisor's
-                prepare_signals()
                 for fd in foreign:
                     os.close(fd)
                 run_worker(settings, sockets, control, cpu, process=True)
@@ -105,17 +124,27 @@ class Forked:
                 os._exit(code)  # whatever was under way in the parent is not ours to finish
 
     def ended(self) -> str | None:
-        if self._code is None:
-            pid, status = os.waitpid(self.pid, _NO_HANG)
-            if pid == 0:
-                return None
-            self._code = os.waitstatus_to_exitcode(status)
-        return describe_exit(self._code)
+        if self._how is None:
+            try:
+                pid, status = os.waitpid(self.pid, _NO_HANG)
+            except ChildProcessError:  # waitpid(2): where SIGCHLD is ignored, nobody keeps how it ended
+                self._how = "in a way that the system does not tell"
+            else:
+                if pid == 0:
+                    return None
+                self._how = describe_exit(os.waitstatus_to_exitcode(status))
+        return self._how
+
+    def interrupt(self) -> None:
+        self._send(signal.SIGTERM)
 
     def kill(self) -> bool:
-        if self.ended() is None:
-            os.kill(self.pid, _KILL)
+        self._send(_KILL)
         return True
+
+    def _send(self, number: int) -> None:
+        if self.ended() is None:  # until then nobody else can have its number
+            os.kill(self.pid, number)
 
 
 @final
@@ -133,6 +162,9 @@ class Threaded:
 
     def ended(self) -> str | None:
         return None if self._thread.is_alive() else "ended"
+
+    def interrupt(self) -> None:
+        pass
 
     def kill(self) -> bool:
         return False

@@ -5,9 +5,12 @@ state     what holds                          leaves it by
 ========  ==================================  ============================
 STARTING  runs, does not accept yet           its "ready", or its end
 READY     accepts and serves                  being told to drain, its end
-DRAINING  accepts no more, answers the rest   its end
+DRAINING  accepts no more, answers the rest   its end, being killed
+KILLED    nobody hears it any more            its end, being given up
 DEAD      its process or thread is gone       nothing
 ========  ==================================  ============================
+
+Each state but READY and DEAD has a deadline, so that nothing waits for ever for a worker that is to go.
 
 A member owns its host, its channel and whatever watches for its end; the supervisor owns the members.
 """
@@ -28,6 +31,7 @@ from nimloop_mt._hosts import Host
 _POLL: Final = 0.02  # seconds between two looks, where the kernel does not tell of the end
 _LINGER: Final = 5.0  # seconds to end in, once the channel is closed
 _SLACK: Final = 2.0  # seconds beyond the grace that a worker has anyway to report and end
+_UNKILLABLE: Final = 10.0  # seconds; then the kernel itself holds on to it, in a read from a lost disk for instance
 _SLOW: Final = 1.0  # seconds without a report, after which somebody else had better take its connections
 
 
@@ -37,6 +41,7 @@ class State(enum.Enum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    KILLED = "killed"
     DEAD = "dead"
 
 
@@ -61,7 +66,7 @@ class Member:
         self.why: str | None = None  # it could not begin
         self.aborted = 0
         self.deadline: float | None = self.started + deadline
-        """When it has to have left its state, or is killed."""
+        """When it has to have left its state, or is killed; when it was, given up."""
         self.asked: float | None = None
         """Since when it owes a report."""
         self.host: Host | None = None
@@ -98,22 +103,37 @@ class Member:
             self._watcher = self._loop.register(self._pidfd, READ, lambda _events: self._check())
 
     def drain(self, grace: float) -> None:
-        """Have it finish within `grace` seconds."""
-        if self.state in {State.STARTING, State.READY}:
-            self.state = State.DRAINING
-            self.deadline = self._loop.time() + grace + _SLACK
-            self.channel.send({"do": "drain", "grace": grace})
+        """Have it finish within `grace` seconds; at once, if it has not begun.
+
+        Whether it has is for the worker to say: it may accept already, and its word be on the way to us.
+        """
+        if self.state not in {State.STARTING, State.READY}:
+            return
+        starting = self.state is State.STARTING
+        self.state = State.DRAINING
+        self.deadline = self._loop.time() + grace + _SLACK
+        self.channel.send({"do": "drain", "grace": grace})
+        if starting and self.host is not None:
+            self.host.interrupt()
 
     def ask(self) -> None:
         """Have it report, unless it owes a report already."""
-        if self.asked is None and self.state is not State.STARTING and self.channel.send({"do": "report"}):
+        if self.asked is None and self.state in {State.READY, State.DRAINING} and self.channel.send({"do": "report"}):
             self.asked = self._loop.time()
 
     def kill(self, why: str) -> None:
         """End it now. A thread cannot be: it is given up, and counts as ended."""
         self.why = self.why or why
+        if self.state is not State.KILLED:
+            self.state = State.KILLED
+            self.deadline = self._loop.time() + _UNKILLABLE
+            self.asked = None
         if self.host is None or not self.host.kill():
-            self._end(why)
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Count it as ended, whatever it does."""
+        self._end("given up")
 
     def total(self) -> ServerStats:
         """Return its numbers as of its last report."""
@@ -129,8 +149,6 @@ class Member:
                 self.state = State.READY
                 self.deadline = None
                 self._observer.on_ready(self)
-            case {"is": "ready"}:  # told to drain before it began
-                self.channel.send({"do": "drain", "grace": 0})
             case {"is": "alive"}:
                 self._observer.on_report(self)
             case {"is": "done", "aborted": int() as aborted}:
@@ -139,7 +157,8 @@ class Member:
                 self.why = why
 
     def _on_channel_end(self) -> None:
-        self.deadline = self._loop.time() + _LINGER
+        if self.state is not State.KILLED:
+            self.deadline = self._loop.time() + _LINGER
         if self._watcher is None and self.state is not State.DEAD:
             self._timer = self._loop.call_every(_POLL, self._check)
 

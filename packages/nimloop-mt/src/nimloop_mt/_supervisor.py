@@ -146,10 +146,7 @@ class Supervisor:
             handover.finish()
         self._on_stopping()
         for member in list(self.members):
-            if member.state is State.STARTING:
-                member.kill("stopped before it was ready")
-            else:
-                member.drain(self._care.grace if grace is None else grace)
+            member.drain(self._care.grace if grace is None else grace)
         self._end_if_done()
 
     # What the members tell ------------------------------------------------------------------------------------
@@ -250,6 +247,10 @@ class Supervisor:
         watchdog = self._care.watchdog
         for member in list(self.members):
             if member.deadline is not None and now >= member.deadline:
+                if member.state is State.KILLED:
+                    _log.error("process %d was killed, and does not end", member.pid)
+                    member.give_up()
+                    continue
                 self._kill(member, f"was {member.state.value} for too long")
             elif watchdog is not None and member.asked is not None and now - member.asked >= watchdog:
                 self._kill(member, f"has not answered for {watchdog:g} s")
@@ -276,8 +277,7 @@ class Supervisor:
         return [each for each in every if each is not None]
 
     def _kill(self, member: Member, why: str) -> None:
-        self._killed += 1
-        member.deadline = member.asked = None
+        self._killed += member.state is not State.KILLED
         member.kill(why)
 
     def _end_if_done(self) -> None:

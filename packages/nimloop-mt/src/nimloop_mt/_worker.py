@@ -58,6 +58,11 @@ class _Worker:
             self._leaving = None
             self._server.shutdown(max(end - now, 0.0), self._done)
 
+    def on_term(self) -> None:
+        """Drain: as the supervisor has said if it was the supervisor, which says so first."""
+        self.channel.read_rest()
+        self.drain()
+
     def report(self, what: str, **more: object) -> None:
         """Tell the supervisor something, with the numbers as they are."""
         self.channel.send({"is": what, "stats": asdict(self._server.stats), "memory": resident_bytes(), **more})
@@ -106,7 +111,7 @@ def _serve(
         worker = _Worker(loop, control, server)
         try:
             if process:
-                loop.add_signal_handler(signal.SIGTERM, worker.drain)
+                loop.add_signal_handler(signal.SIGTERM, worker.on_term)
             for sock in sockets:
                 server.adopt(sock)
             worker.report("ready")

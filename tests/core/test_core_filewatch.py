@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.watching import Watching, listing, perform, prepare, watching
 
-from nimloop_core import BackendUnavailableError, DelayError, Loop, LoopClosedError
+from nimloop_core import BackendUnavailableError, DelayError, Loop, LoopClosedError, _watch_snapshot
 from nimloop_core import filewatch as fw
 from nimloop_core.filewatch import FileEvent, FileWatcher
 
@@ -174,6 +174,17 @@ def test_names_need_not_be_text(watched: Watching, root: Path) -> None:
 
 
 # Trees --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.interpreted
+def test_folders_that_cannot_be_opened_are_read_by_their_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, which has no descriptors of folders."""
+    monkeypatch.setattr(_watch_snapshot, "_OPENS_FOLDERS", False)
+    (root / "a" / "b").mkdir(parents=True)
+    with watching("polling", root) as watched:
+        watched.watch(recursive=True)
+        (root / "a" / "b" / "file").touch()
+        watched.expect(fw.CREATED, "a/b/file")
 
 
 def test_what_is_in_a_new_folder_is_reported(watched: Watching, root: Path) -> None:

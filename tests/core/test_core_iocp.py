@@ -25,7 +25,7 @@ from tests.core.iocp_model import ModelPort
 from tests.core.seeing import Pair, Seen, note
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
-from nimloop_core.backends import _afd, iocp
+from nimloop_core.backends import _afd, available, create, iocp
 from nimloop_core.backends._afd import PollRecord, System, WindowsPort
 from nimloop_core.backends.iocp import IocpBackend
 
@@ -1071,6 +1071,20 @@ def test_there_are_no_completion_ports_elsewhere() -> None:
     """The refusal is an OSError, as for every backend that the system lacks."""
     with pytest.raises(OSError):
         IocpBackend()
+
+
+@pytest.mark.interpreted
+def test_windows_has_the_backend_by_name(port: ModelPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens a port of its own when it is made and not before."""
+    monkeypatch.setattr(iocp, "WindowsPort", lambda: port)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert "iocp" in available()
+    backend = create("iocp")
+    monkeypatch.undo()
+    assert isinstance(backend, IocpBackend)
+    assert not port.closed
+    backend.close()
+    assert port.closed
 
 
 def test_a_port_and_a_handle_of_the_driver(calls: Calls) -> None:

@@ -1158,7 +1158,9 @@ def test_select_is_asked_where_nothing_stands_in(monkeypatch: pytest.MonkeyPatch
     scripted = Scripted(stand_in)
     monkeypatch.setattr(select, "kqueue", scripted.kqueue, raising=False)
     monkeypatch.setattr(select, "kevent", scripted.kevent, raising=False)
-    backend = KqueueBackend()
+    assert "kqueue" in available()
+    backend = create("kqueue")
+    assert isinstance(backend, KqueueBackend)
     assert scripted.changes == [(backend.wake_fd, TO_READ, ADD)]
     backend.close()
 

@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
@@ -241,6 +242,14 @@ def test_numbers_that_are_no_signals_are_refused(number: int, real: Loop) -> Non
     """As the signal module refuses them."""
     with pytest.raises(ValueError):
         real.add_signal_handler(number, ignore)
+    assert wakeup_fd() == -1
+
+
+def test_a_callback_that_cannot_be_called_is_refused(real: Loop) -> None:
+    """Before anything is changed."""
+    with pytest.raises(TypeError, match="callable"):
+        real.add_signal_handler(signal.SIGUSR1, cast("Callable[[], object]", "stop"))
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
     assert wakeup_fd() == -1
 
 

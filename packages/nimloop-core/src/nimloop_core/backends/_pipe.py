@@ -6,7 +6,13 @@ import errno
 import os
 import sys
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+
+    def create() -> tuple[int, int]:
+        """Refuse: pipes cannot be waited for here."""
+        raise OSError(errno.ENOSYS, "pipes cannot be waited for on Windows")
+
+else:
 
     def create() -> tuple[int, int]:
         """Open a pipe, reading end first, neither end of which blocks."""
@@ -14,12 +20,6 @@ if sys.platform != "win32":
         for end in ends:
             os.set_blocking(end, False)
         return ends
-
-else:
-
-    def create() -> tuple[int, int]:
-        """Refuse: pipes cannot be waited for here."""
-        raise OSError(errno.ENOSYS, "pipes cannot be waited for on Windows")
 
 
 def ring(end: int) -> None:

@@ -4,7 +4,7 @@ A page says where it wants something, and the build puts it there:
 
     <!-- readme: nimloop-http -->                     the package's README without its title
     <!-- file: packages/nimloop-ws/docs/autobahn.md -->
-    <!-- api: nimloop_http -->                        every name that the package exports, from its docstring
+    <!-- api: nimloop_http -->                        every name that the package exports, but for its exceptions
     <!-- settings: nimloop_http.Limits -->            a table of the fields: default and docstring
     <!-- statuses: nimloop_http.errors -->            a table of the errors that carry a status
     <!-- examples: http -->                           the programs in examples/http with their sources
@@ -64,9 +64,11 @@ def included(text: str) -> str:
 
 
 def api(package: str) -> str:
-    """Ask mkdocstrings for each exported name, where it is defined."""
-    exported: list[str] = importlib.import_module(package).__all__
-    return "\n\n".join(f"::: {package}.{name}" for name in exported)
+    """Ask mkdocstrings for each exported name but the exceptions, which stand together with their family tree."""
+    module = importlib.import_module(package)
+    errors = vars(importlib.import_module(f"{package}.errors"))
+    exported: list[str] = module.__all__
+    return "\n\n".join(f"::: {package}.{name}" for name in exported if name not in errors)
 
 
 def settings(name: str) -> str:

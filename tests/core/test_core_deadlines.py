@@ -60,7 +60,7 @@ def test_a_deadline_exists_without_a_timer(loop: Loop) -> None:
     """Nothing is armed, and nothing keeps the loop, before the first time is set."""
     deadline = Deadline(loop, ignore)
     assert not deadline.active
-    assert deadline.when is None
+    assert deadline.deadline is None
     assert loop.stats.timers == 0
 
 
@@ -69,15 +69,15 @@ def test_a_deadline_tells_its_time(loop: Loop, clock: FakeClock) -> None:
     deadline = Deadline(loop, ignore)
     deadline.set(2)
     assert deadline.active
-    assert deadline.when == pytest.approx(loop.time() + 2)
+    assert deadline.deadline == pytest.approx(loop.time() + 2)
     clock.advance(1)
     deadline.set(3)
-    assert deadline.when == pytest.approx(loop.time() + 3)
+    assert deadline.deadline == pytest.approx(loop.time() + 3)
     deadline.clear()
-    assert (deadline.active, deadline.when) == (False, None)
+    assert (deadline.active, deadline.deadline) == (False, None)
     deadline.set(1)
     loop.run_once()
-    assert (deadline.active, deadline.when) == (False, None)
+    assert (deadline.active, deadline.deadline) == (False, None)
 
 
 def test_pushing_a_deadline_back_costs_no_timer(loop: Loop, clock: FakeClock, armed: list[int]) -> None:
@@ -91,7 +91,7 @@ def test_pushing_a_deadline_back_costs_no_timer(loop: Loop, clock: FakeClock, ar
     assert fired == []
     assert len(set(armed)) <= 11  # a timer is put in again, for the same time, as it falls to a lower level
     assert loop.stats.timers == 1
-    last = deadline.when
+    last = deadline.deadline
     assert last is not None
     while deadline.active:
         loop.run_once()
@@ -245,10 +245,10 @@ def test_delays_that_make_no_sense_are_refused(delay: float, loop: Loop) -> None
     """The time set before stays."""
     deadline = Deadline(loop, ignore)
     deadline.set(3)
-    before = deadline.when
+    before = deadline.deadline
     with pytest.raises(DelayError):
         deadline.set(delay)
-    assert deadline.when == before
+    assert deadline.deadline == before
 
 
 def test_the_callback_has_to_be_callable(loop: Loop) -> None:
@@ -269,7 +269,7 @@ def test_a_closed_loop_has_no_deadlines(prepare: str, fake: FakeBackend, clock: 
         if prepare == "fired":
             loop.run_once()
     assert not deadline.active
-    assert deadline.when is None
+    assert deadline.deadline is None
     with pytest.raises(LoopClosedError):
         deadline.set(1)
     assert not deadline.active
@@ -390,7 +390,7 @@ class Program:
     def agree(self) -> None:
         """Check that the deadline says of itself what is known about it."""
         assert self.deadline.active == (self.due_ns is not None)
-        assert self.deadline.when == (None if self.due_ns is None else self.due_ns / 1e9)
+        assert self.deadline.deadline == (None if self.due_ns is None else self.due_ns / 1e9)
         assert self.loop.stats.timers <= 1
 
     def finish(self) -> None:

@@ -24,7 +24,7 @@ from nimloop_http.errors import (
     BodyTooLargeError,
     IncompleteMessageError,
     LimitError,
-    TimedOutError,
+    RequestTimeoutError,
 )
 
 pytest_plugins = ("tests.http.fixtures",)
@@ -381,7 +381,7 @@ def test_a_pause_is_not_on_the_client_s_account(timed_site: Site) -> None:
     client.sock.send(b"c")
     timed_site.pass_time(0.3, 0.01)
     assert client.answer("POST").status == 408
-    assert isinstance(log[-1], TimedOutError)
+    assert isinstance(log[-1], RequestTimeoutError)
 
 
 def test_a_body_buys_time_with_its_bytes(timed_site: Site) -> None:

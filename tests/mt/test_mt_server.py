@@ -18,7 +18,7 @@ from tests.mt.conftest import Provoked
 from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
 
 from nimloop_http import HttpRequest, HttpResponse, Limits
-from nimloop_mt import ModeError, MultiThreadHttpServer, WorkerStartError
+from nimloop_mt import ModeError, MultiThreadHttpServer, ServerStartedError, WorkerStartError
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="descriptors that are inherited"),
@@ -60,7 +60,7 @@ def test_m2_a_handler_that_cannot_be_loaded_is_told_by_start(mode: Mode, what: s
         with pytest.raises(WorkerStartError, match=why):
             server.start()
         assert server.pids == []
-        with pytest.raises(ModeError):
+        with pytest.raises(ServerStartedError):
             server.start()
 
 

@@ -110,9 +110,9 @@ def test_connect(loop: Loop, server: TcpServer, until: Until, told: Told) -> Non
         on_error=told.on_error,
     )
     assert told.outcomes == 0
-    assert connector.stage == "waiting"
+    assert connector.state == "waiting"
     until(lambda: told.connections)
-    assert connector.stage == "over"
+    assert connector.state == "over"
     (conn,) = told.connections
     assert conn.peer == (host, port)
     conn.send(b"hello")
@@ -309,7 +309,7 @@ def test_tls_server_says_nothing(loop: Loop, server: TcpServer, until: Until, to
         on_error=told.on_error,
         timeout=0.2,
     )
-    until(lambda: connector.stage == "securing")
+    until(lambda: connector.state == "securing")
     until(lambda: told.outcomes)
     assert isinstance(told.errors[0], ConnectTimeoutError)
     assert "TLS" in str(told.errors[0])
@@ -488,8 +488,8 @@ def test_unix_with_a_full_queue(loop: Loop, until: Until, rest: Rest, told: Told
             hasty = connect_unix(loop, path, on_connect=told.on_connect, on_error=told.on_error, timeout=0.05)
             until(lambda: told.errors)
             assert isinstance(told.errors[0], ConnectTimeoutError)
-            assert hasty.stage == "over"
-            assert patient.stage == "connecting"
+            assert hasty.state == "over"
+            assert patient.state == "connecting"
             listener.accept()[0].close()
             until(lambda: told.connections)
 
@@ -853,7 +853,7 @@ def test_time_out_of_the_look_up(virtual: Virtual, listening: int) -> None:
     """A name that is looked up for ever: the error says so, and the share is given back."""
     connector = virtual.connect("held.example", listening, timeout=3.0)
     virtual.turn()
-    assert connector.stage == "resolving"
+    assert connector.state == "resolving"
     virtual.clock.advance(2.9)
     virtual.turn()
     assert virtual.told.outcomes == 0
@@ -885,10 +885,10 @@ def test_cancel(virtual: Virtual, listening: int, stage: str) -> None:
     if stage == "over":
         virtual.backend.put(virtual.fds[0], WRITE)
         virtual.turn()
-    assert connector.stage == {"two": "connecting"}.get(stage, stage)
+    assert connector.state == {"two": "connecting"}.get(stage, stage)
     connector.cancel()
     connector.cancel()
-    assert connector.stage == "over"
+    assert connector.state == "over"
     virtual.turn()
     if stage == "over":  # the connection is the user's by now
         assert not virtual.told.connections[0].closed
@@ -924,7 +924,7 @@ def test_cancel_in_the_handshake(loop: Loop, server: TcpServer, until: Until, re
         on_error=told.on_error,
         on_close=told.on_close,
     )
-    until(lambda: connector.stage == "securing" and server.connections)
+    until(lambda: connector.state == "securing" and server.connections)
     connector.cancel()
     until(lambda: not server.connections)
     assert told.outcomes == 0

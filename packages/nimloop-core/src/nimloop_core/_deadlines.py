@@ -35,7 +35,7 @@ class Deadline:
         return self._deadline_ns != NEVER_NS and not self._wheel.closed
 
     @property
-    def when(self) -> float | None:
+    def deadline(self) -> float | None:
         """The time that is set, in seconds on the scale of `Loop.time`, or None."""
         return self._deadline_ns / 1e9 if self.active else None
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from nimloop_http._bodystream import BodyStream as BodyStream
+from nimloop_http._bodystream import OnBodyData as OnBodyData
+from nimloop_http._bodystream import OnBodyEnd as OnBodyEnd
+from nimloop_http._bodystream import OnBodyError as OnBodyError
 from nimloop_http._disposition import content_disposition as content_disposition
 from nimloop_http._form import Form as Form
 from nimloop_http._form import Part as Part
@@ -21,6 +24,45 @@ from nimloop_http._scanner import find_double_crlf as find_double_crlf
 from nimloop_http._spool import BodyFile as BodyFile
 from nimloop_http._stream import ResponseStream as ResponseStream
 from nimloop_http.cors import CorsPolicy as CorsPolicy
+from nimloop_http.errors import BacklogError as BacklogError
+from nimloop_http.errors import BadRequestError as BadRequestError
+from nimloop_http.errors import BodyNotReadyError as BodyNotReadyError
+from nimloop_http.errors import BodyTooLargeError as BodyTooLargeError
+from nimloop_http.errors import ChunkLineTooLongError as ChunkLineTooLongError
+from nimloop_http.errors import ContentLengthError as ContentLengthError
+from nimloop_http.errors import FieldsTooLargeError as FieldsTooLargeError
+from nimloop_http.errors import FieldTooLargeError as FieldTooLargeError
+from nimloop_http.errors import FileTooLargeError as FileTooLargeError
+from nimloop_http.errors import ForbiddenPathError as ForbiddenPathError
+from nimloop_http.errors import FormError as FormError
+from nimloop_http.errors import HeadersTooLargeError as HeadersTooLargeError
+from nimloop_http.errors import HttpError as HttpError
+from nimloop_http.errors import IncompleteMessageError as IncompleteMessageError
+from nimloop_http.errors import InvalidHeaderError as InvalidHeaderError
+from nimloop_http.errors import LimitError as LimitError
+from nimloop_http.errors import MisdirectedError as MisdirectedError
+from nimloop_http.errors import MisuseError as MisuseError
+from nimloop_http.errors import NotAFormError as NotAFormError
+from nimloop_http.errors import ParserStateError as ParserStateError
+from nimloop_http.errors import PartHeaderTooLongError as PartHeaderTooLongError
+from nimloop_http.errors import ProtocolError as ProtocolError
+from nimloop_http.errors import ProxyProtocolError as ProxyProtocolError
+from nimloop_http.errors import RangeNotSatisfiableError as RangeNotSatisfiableError
+from nimloop_http.errors import RequestLineTooLongError as RequestLineTooLongError
+from nimloop_http.errors import RequestTimeoutError as RequestTimeoutError
+from nimloop_http.errors import ResponseSentError as ResponseSentError
+from nimloop_http.errors import StaleResponseError as StaleResponseError
+from nimloop_http.errors import TooManyFilesError as TooManyFilesError
+from nimloop_http.errors import TooManyHeadersError as TooManyHeadersError
+from nimloop_http.errors import TooManyPartHeadersError as TooManyPartHeadersError
+from nimloop_http.errors import TooManyPartsError as TooManyPartsError
+from nimloop_http.errors import TrailersTooLargeError as TrailersTooLargeError
+from nimloop_http.errors import UnknownCodingError as UnknownCodingError
+from nimloop_http.errors import UnknownExpectationError as UnknownExpectationError
+from nimloop_http.errors import UnknownMethodError as UnknownMethodError
+from nimloop_http.errors import UpgradeError as UpgradeError
+from nimloop_http.errors import VersionError as VersionError
+from nimloop_http.errors import WsgiError as WsgiError
 from nimloop_http.forms import FormLimits as FormLimits
 from nimloop_http.forms import FormReader as FormReader
 from nimloop_http.forms import parse_form as parse_form
@@ -54,40 +96,82 @@ from nimloop_http.wsgi import WsgiBridge as WsgiBridge
 
 __all__ = [
     "STANDARD_METHODS",
+    "BacklogError",
+    "BadRequestError",
     "Body",
     "BodyFile",
+    "BodyNotReadyError",
     "BodySink",
     "BodyStream",
+    "BodyTooLargeError",
     "ByteRange",
+    "ChunkLineTooLongError",
     "Client",
+    "ContentLengthError",
     "CorsPolicy",
     "End",
     "Event",
+    "FieldTooLargeError",
+    "FieldsTooLargeError",
+    "FileTooLargeError",
+    "ForbiddenPathError",
     "Form",
+    "FormError",
     "FormLimits",
     "FormReader",
     "Head",
     "Headers",
+    "HeadersTooLargeError",
+    "HttpError",
     "HttpParser",
     "HttpRequest",
     "HttpResponse",
     "HttpServer",
+    "IncompleteMessageError",
+    "InvalidHeaderError",
+    "LimitError",
     "Limits",
+    "MisdirectedError",
+    "MisuseError",
+    "NotAFormError",
+    "OnBodyData",
+    "OnBodyEnd",
+    "OnBodyError",
     "OnHeaders",
     "OnRequest",
     "Params",
+    "ParserStateError",
     "Part",
+    "PartHeaderTooLongError",
+    "ProtocolError",
     "ProxyHeader",
+    "ProxyProtocolError",
+    "RangeNotSatisfiableError",
     "RateLimiter",
     "RequestBody",
+    "RequestLineTooLongError",
+    "RequestTimeoutError",
     "ResponseHead",
+    "ResponseSentError",
     "ResponseStream",
     "ServerStats",
+    "StaleResponseError",
     "StaticFiles",
     "Timeouts",
+    "TooManyFilesError",
+    "TooManyHeadersError",
+    "TooManyPartHeadersError",
+    "TooManyPartsError",
     "Trailers",
+    "TrailersTooLargeError",
     "TrustedProxies",
+    "UnknownCodingError",
+    "UnknownExpectationError",
+    "UnknownMethodError",
+    "UpgradeError",
+    "VersionError",
     "WsgiBridge",
+    "WsgiError",
     "content_disposition",
     "find_crlf",
     "find_double_crlf",

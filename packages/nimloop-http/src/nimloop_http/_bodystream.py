@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from nimloop_http._incoming import RequestBody
 
 OnBodyData = Callable[[bytes], object]
+"""Called with each piece of a body, as it comes; never an empty one."""
+
 OnBodyEnd = Callable[[], object]
+"""Called once, when the body is complete."""
+
 OnBodyError = Callable[[Exception], object]
+"""Called once, with the reason why the body will never be complete."""
 
 
 @final

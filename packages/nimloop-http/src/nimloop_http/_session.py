@@ -17,8 +17,8 @@ from nimloop_http._framing import Head
 from nimloop_http.errors import (
     IncompleteMessageError,
     ProtocolError,
+    RequestTimeoutError,
     StaleResponseError,
-    TimedOutError,
 )
 from nimloop_http.parser import Body, End, HttpParser
 from nimloop_http.request import HttpRequest
@@ -391,9 +391,9 @@ class HttpSession(Dispatcher):
                 seconds = self._server.timeouts.answer
                 self.body_failed(body, TimeoutError(f"the body was not taken for {seconds:g} seconds"))
             else:
-                self._refuse(TimedOutError("the body of the request did not arrive in time"))
+                self._refuse(RequestTimeoutError("the body of the request did not arrive in time"))
         elif self._waiting_for == _FOR_HEAD and not self._parser.idle:
-            self._refuse(TimedOutError("the head of the request did not arrive in time"))
+            self._refuse(RequestTimeoutError("the head of the request did not arrive in time"))
         elif self._first is None:
             if not self.connection.write_buffer_size:
                 self._end(linger=_FAREWELL)

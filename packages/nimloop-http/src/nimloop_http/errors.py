@@ -10,7 +10,7 @@ NimloopError
     │   ├── MisdirectedError             421  a resource of https, asked for over a connection that is not secured
     │   ├── VersionError                 505  not HTTP/1.0 or HTTP/1.1
     │   ├── IncompleteMessageError       400  the peer ended its side in the middle of a message
-    │   ├── TimedOutError                408  the message did not arrive in time
+    │   ├── RequestTimeoutError (TimeoutError)  408  the message did not arrive in time
     │   ├── FormError                    400  the body is not the form that it claims to be
     │   │   └── NotAFormError            415  it does not even claim to be one
     │   └── LimitError                   a setting in `Limits` or `FormLimits` was exceeded
@@ -95,7 +95,7 @@ class IncompleteMessageError(ProtocolError):
     """The peer ended its side in the middle of a message."""
 
 
-class TimedOutError(ProtocolError):
+class RequestTimeoutError(ProtocolError, TimeoutError):
     """The message did not arrive within its deadline."""
 
     status = 408

@@ -31,7 +31,7 @@ from nimloop_mt._member import Member, read_stats
 from nimloop_mt._settings import Factory, Settings, Tls
 from nimloop_mt._sockets import BALANCES, HANDS_OVER, Sockets
 from nimloop_mt._supervisor import Care, Report, Supervisor
-from nimloop_mt.errors import ModeError, WorkerStartError
+from nimloop_mt.errors import ModeError, ServerStartedError, WorkerStartError
 from nimloop_net import Address
 
 _log: Final = logging.getLogger("nimloop.mt")
@@ -266,7 +266,7 @@ class MultiThreadHttpServer:
 
     def _check_new(self) -> None:
         if self._loop is not None or self._ended.is_set():
-            raise ModeError("the server was started already")
+            raise ServerStartedError("the server was started before; make a new one")
 
     def _tell(self, what: Callable[[Supervisor], object]) -> None:
         loop, supervisor = self._loop, self._supervisor

@@ -17,7 +17,11 @@ from nimloop_net._connection import OnEof as OnEof
 from nimloop_net._connection import OnSecure as OnSecure
 from nimloop_net._connection import OnShutdown as OnShutdown
 from nimloop_net._inherited import inherited_sockets as inherited_sockets
+from nimloop_net._literals import SockAddress as SockAddress
 from nimloop_net._resolve import NameSource as NameSource
+from nimloop_net._resolve import OnFound as OnFound
+from nimloop_net._resolve import OnResolved as OnResolved
+from nimloop_net._resolve import OnResolveError as OnResolveError
 from nimloop_net._resolve import Resolution as Resolution
 from nimloop_net._resolve import Resolver as Resolver
 from nimloop_net._resolve import resolve as resolve
@@ -81,12 +85,16 @@ __all__ = [
     "OnDatagramError",
     "OnDrain",
     "OnEof",
+    "OnFound",
+    "OnResolveError",
+    "OnResolved",
     "OnSecure",
     "OnShutdown",
     "Resolution",
     "ResolveError",
     "Resolver",
     "ResolverBusyError",
+    "SockAddress",
     "StalledError",
     "TcpServer",
     "TlsInfo",

@@ -68,8 +68,8 @@ class Connector:
         "_server_hostname",
         "_share",
         "_slots",
-        "_stage",
         "_stagger",
+        "_state",
         "_timeout",
         "_timer",
         "_tls",
@@ -110,7 +110,7 @@ class Connector:
         self._tls: Final = tls
         self._server_hostname: Final = server_hostname
         self._timeout: Final = timeout
-        self._stage = WAITING
+        self._state = WAITING
         self._port = 0
         self._share: Share | None = None
         self._candidates: list[_Candidate] = []
@@ -121,9 +121,9 @@ class Connector:
         self._timer: Timer = loop.call_later(timeout, self._expired)
 
     @property
-    def stage(self) -> str:
+    def state(self) -> str:
         """How far it is: ``"waiting"``, ``"resolving"``, ``"connecting"``, ``"securing"`` or ``"over"``."""
-        return self._stage
+        return self._state
 
     def cancel(self) -> None:
         """Give up: nobody is called back any more, nothing stays open. Harmless when repeated, and when it is over."""
@@ -132,7 +132,7 @@ class Connector:
 
     def _end(self) -> None:
         """Let go of everything."""
-        self._stage = OVER
+        self._state = OVER
         self._timer.cancel()
         if self._share is not None:
             self._share.cancel()
@@ -165,7 +165,7 @@ class Connector:
 
     def _expired(self) -> None:
         doing = {RESOLVING: "the name is still being looked up", SECURING: "TLS was not agreed on"}
-        reasons = [*[str(error.strerror) for error in self._errors], doing.get(self._stage, "no answer")]
+        reasons = [*[str(error.strerror) for error in self._errors], doing.get(self._state, "no answer")]
         text = f"cannot connect to {self._goal} within {self._timeout} seconds: {'; '.join(reasons)}"
         self._fail(ConnectTimeoutError(errno.ETIMEDOUT, text, self._errors))
 
@@ -173,13 +173,13 @@ class Connector:
 
     def find(self, host: str, port: int, resolver: NameSource) -> None:
         """Find out the addresses of the host, then try them."""
-        if self._stage == OVER:
+        if self._state == OVER:
             return
         self._port = port
         try:
             literal = parse_literal(host, port)
             if literal is None:
-                self._stage = RESOLVING
+                self._state = RESOLVING
                 self._share = resolver.look_up(self.loop, check_name(host), self._on_found)
                 return
         except AddressError as error:
@@ -202,9 +202,9 @@ class Connector:
 
     def try_each(self, candidates: Sequence[_Candidate]) -> None:
         """Connect to one of these, in this order."""
-        if self._stage == OVER:
+        if self._state == OVER:
             return
-        self._stage = CONNECTING
+        self._state = CONNECTING
         local = self.local
         if local is not None:  # which has the shape of its family
             candidates = [each for each in candidates if len(each[1]) == len(local)]
@@ -266,7 +266,7 @@ class Connector:
         if self._tls is None:
             self._deliver(connection)
         else:
-            self._stage = SECURING
+            self._state = SECURING
             connection.on_close = self._on_insecure
             try:
                 connection.start_tls(
@@ -288,12 +288,12 @@ class Connector:
             guard(connection, on_connect)
 
     def _on_insecure(self, _connection: Connection, error: Exception | None) -> None:
-        if self._stage != OVER:
+        if self._state != OVER:
             self._connection = None
             self._fail(ConnectError(None, f"{self._goal} was closed in the TLS handshake") if error is None else error)
 
     def __repr__(self) -> str:
-        return f"<Connector {self._stage} {self._goal}>"
+        return f"<Connector {self._state} {self._goal}>"
 
 
 def connect(

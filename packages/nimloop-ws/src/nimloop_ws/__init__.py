@@ -19,6 +19,27 @@ from nimloop_ws._url import parse_url as parse_url
 from nimloop_ws.client import connect as connect
 from nimloop_ws.deflate import Agreement as Agreement
 from nimloop_ws.deflate import Deflate as Deflate
+from nimloop_ws.errors import BadHandshakeError as BadHandshakeError
+from nimloop_ws.errors import BadResponseError as BadResponseError
+from nimloop_ws.errors import CloseCodeError as CloseCodeError
+from nimloop_ws.errors import ConnectionLostError as ConnectionLostError
+from nimloop_ws.errors import FragmentError as FragmentError
+from nimloop_ws.errors import FrameError as FrameError
+from nimloop_ws.errors import FrameTooBigError as FrameTooBigError
+from nimloop_ws.errors import HandshakeError as HandshakeError
+from nimloop_ws.errors import HandshakeRefusedError as HandshakeRefusedError
+from nimloop_ws.errors import HandshakeTimeoutError as HandshakeTimeoutError
+from nimloop_ws.errors import InvalidDataError as InvalidDataError
+from nimloop_ws.errors import InvalidTextError as InvalidTextError
+from nimloop_ws.errors import InvalidUrlError as InvalidUrlError
+from nimloop_ws.errors import LimitError as LimitError
+from nimloop_ws.errors import MessageTooBigError as MessageTooBigError
+from nimloop_ws.errors import MisuseError as MisuseError
+from nimloop_ws.errors import ParserStateError as ParserStateError
+from nimloop_ws.errors import PongTimeoutError as PongTimeoutError
+from nimloop_ws.errors import ProtocolError as ProtocolError
+from nimloop_ws.errors import WebSocketClosedError as WebSocketClosedError
+from nimloop_ws.errors import WsError as WsError
 from nimloop_ws.frames import CloseCode as CloseCode
 from nimloop_ws.frames import WsFrameKind as WsFrameKind
 from nimloop_ws.frames import encode_frame as encode_frame
@@ -54,13 +75,29 @@ __all__ = [
     "SERVER",
     "Accepted",
     "Agreement",
+    "BadHandshakeError",
+    "BadResponseError",
     "Buffer",
     "Close",
     "CloseCode",
+    "CloseCodeError",
+    "ConnectionLostError",
     "Deflate",
     "Event",
     "Fragment",
+    "FragmentError",
+    "FrameError",
+    "FrameTooBigError",
+    "HandshakeError",
+    "HandshakeRefusedError",
+    "HandshakeTimeoutError",
+    "InvalidDataError",
+    "InvalidTextError",
+    "InvalidUrlError",
+    "LimitError",
     "MessageStream",
+    "MessageTooBigError",
+    "MisuseError",
     "OnClose",
     "OnError",
     "OnFailure",
@@ -71,10 +108,15 @@ __all__ = [
     "OnWebSocket",
     "Opening",
     "Origins",
+    "ParserStateError",
     "Ping",
     "Pong",
+    "PongTimeoutError",
+    "ProtocolError",
     "Subprotocols",
     "WebSocket",
+    "WebSocketClosedError",
+    "WsError",
     "WsFrameKind",
     "WsLimits",
     "WsParser",

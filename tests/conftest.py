@@ -18,6 +18,9 @@ from nimloop_core import _timers
 QUICK = [phase for phase in Phase if phase is not Phase.explain]
 settings.register_profile("nimloop", deadline=None, derandomize=True, phases=QUICK)
 settings.register_profile("soak", deadline=None, max_examples=2_000, stateful_step_count=200)
+settings.register_profile(
+    "mutants", deadline=None, derandomize=True, database=None, max_examples=20, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nimloop"))
 
 

@@ -53,7 +53,7 @@ TARGETS = {
         ("core/test_core_loop",),
     ),
     "parser": Target(
-        ("http/parser", "http/_framing", "http/_grammar", "http/_head", "http/_scan_py"),
+        ("http/parser", "http/_bodies", "http/_framing", "http/_grammar", "http/_head", "http/_scan_py"),
         (
             "http/test_http_parser",
             "http/test_http_parser_state",

@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 from tests.http.serving import Site, parse, request
 
 from nimloop_core.testing import FakeClock
-from nimloop_http import BodyFile, BodyStream, HttpRequest, HttpResponse, Limits, RequestBody, Timeouts, _spool
+from nimloop_http import (
+    BodyFile,
+    BodyStream,
+    HttpRequest,
+    HttpResponse,
+    Limits,
+    RequestBody,
+    Timeouts,
+    _incoming,
+    _spool,
+)
 from nimloop_http._incoming import SKIP_BYTES
 from nimloop_http.errors import (
     BodyNotReadyError,
@@ -277,6 +287,23 @@ def test_h3_an_expectation_can_be_refused(site: Site, size: int) -> None:
     client.send(request("POST", "/", EXPECTING, f"Content-Length: {size}"))
     (answer,) = parse(client.read_all(), ["POST"], ended=True)
     assert (answer.status, answer.interim, answer.get("connection")) == (401, [], "close")
+
+
+def test_continue_is_not_said_in_the_middle_of_an_answer(site: Site) -> None:
+    """A stream that has begun is answer enough; the body may come all the same (RFC 9110 §10.1.1)."""
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        out = res.stream()
+        out.write("begun ")
+        req.body_stream(out.write, out.end)
+
+    site.start(never, on_headers=on_headers)
+    client = site.dial()
+    client.send(request("POST", "/", EXPECTING, "Content-Length: 3"))
+    site.until(lambda: client.poll() or client.received.endswith(b"begun \r\n"))
+    client.send(b"abc")
+    answer = client.answer("POST")
+    assert (answer.interim, answer.body, answer.get("connection")) == ([], b"begun abc", "close")
 
 
 # Streams -------------------------------------------------------------------------------------------------------------
@@ -558,6 +585,138 @@ def test_h2_a_stream_of_a_body_that_is_there(site: Site, body: bytes | None) -> 
     assert log == [*([body] if body else []), "end"]
 
 
+def test_a_stream_may_be_paused_between_the_body_and_its_end(site: Site) -> None:
+    """The end waits too, and what is done to a stream after it is harmless."""
+    log: list[object] = []
+    streams: list[BodyStream] = []
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        def on_data(data: bytes) -> None:
+            log.append(data)
+            stream.pause()
+
+        def on_end() -> None:
+            log.append("end")
+            res.send()
+
+        stream = req.body_stream(on_data, on_end)
+        streams.append(stream)
+
+    site.start(on_request)
+    client = site.dial()
+    client.send(request("POST", "/", body=b"hello"))
+    site.until(lambda: log)
+    site.settle()
+    assert log == [b"hello"]
+    streams[0].resume()
+    client.answer("POST")
+    client.send(request("GET", "/"))
+    client.answer("GET")
+    for stream in streams:
+        stream.pause()
+        stream.resume()
+    site.settle()
+    assert log == [b"hello", "end", "end"]
+
+
+def test_a_pause_that_ends_at_once_changes_nothing(site: Site) -> None:
+    """Also before the first byte is awaited."""
+    log: list[object] = []
+    begin = take(site, log)
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        begin(req, res)
+        (stream,) = [item for item in log if isinstance(item, BodyStream)]
+        stream.pause()
+        stream.resume()
+
+    site.start(never, on_headers=on_headers)
+    client = site.dial()
+    client.send(request("POST", "/", EXPECTING, "Content-Length: 3"))
+    site.until(lambda: client.poll() or client.received)
+    client.send(b"abc")
+    answer = client.answer("POST")
+    assert (answer.interim, answer.body) == ([100], b"3")
+
+
+def test_a_stream_may_lose_interest(site: Site) -> None:
+    """Without `on_data` the body is read to its end and forgotten."""
+    got: list[bytes] = []
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        def on_data(data: bytes) -> None:
+            got.append(data)
+            stream.on_data = None
+
+        stream = req.body_stream(on_data, lambda: res.send(str(stream.received)))
+
+    site.start(never, on_headers=on_headers)
+    client = site.dial()
+    client.send(CHUNKED + b"5\r\nfirst\r\n")
+    site.until(lambda: got)
+    client.send(chunks(b"second", b"third"))
+    assert client.answer("POST").body == b"16"
+    assert got == [b"first"]
+
+
+def test_a_server_that_closes_after_its_loop_tells_the_stream_at_once(site: Site) -> None:
+    """There is no later."""
+    log: list[object] = []
+    server = site.start(never, on_headers=take(site, log))
+    client = site.dial()
+    client.send(request("POST", "/", "Content-Length: 4") + b"ab")
+    site.until(lambda: b"ab" in log)
+    site.loop.close()
+    server.close()
+    assert isinstance(log[-1], ConnectionError)
+    client.close()
+
+
+@pytest.mark.parametrize("how", ["garbage", "eof"])
+def test_a_begun_answer_is_cut_when_the_body_breaks_off(site: Site, how: str) -> None:
+    """The client must not take what it got for complete."""
+    log: list[object] = []
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        res.stream().write("begun")
+        req.body_stream(log.append, None, log.append)
+
+    site.start(never, on_headers=on_headers)
+    client = site.dial()
+    client.send(CHUNKED + b"3\r\nabc\r\n")
+    site.until(lambda: b"abc" in log)
+    if how == "eof":
+        client.half_close()
+    else:
+        client.send(b"zz\r\n")
+    with pytest.raises(ConnectionResetError):
+        client.read_all()
+    site.until(lambda: isinstance(log[-1], Exception))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_body_that_breaks_after_its_answer_ends_the_connection(site: Site, *, behind: bool) -> None:
+    """The answer that was given stays the only one, and those before it are still given."""
+    log: list[object] = []
+    kept: list[HttpResponse] = []
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        if req.method == "POST":
+            req.body_stream(log.append, None, log.append)
+            res.status(202).send()
+
+    site.start(lambda _req, res: kept.append(res), on_headers=on_headers)
+    client = site.dial()
+    client.send(request("GET", "/") * behind + CHUNKED + b"3\r\nabc\r\n")
+    site.until(lambda: b"abc" in log)
+    client.send(b"zz\r\n")
+    site.until(lambda: isinstance(log[-1], Exception))
+    for res in kept:
+        res.send("first")
+    answers = parse(client.read_all(), ["GET", "POST"] if behind else ["POST"], ended=True)
+    assert [answer.status for answer in answers] == ([200, 202] if behind else [202])
+
+
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
@@ -723,6 +882,25 @@ def test_a_full_disk_is_500(site: Site, tmp_path: Path, monkeypatch: pytest.Monk
     assert client.answer("POST").body == b"abc"
 
 
+def test_a_body_in_memory_meets_a_full_disk(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler is told, nothing stays behind, and the body is still there."""
+
+    def full(_fd: int, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        with pytest.raises(OSError, match="space"):
+            req.stream_to_file(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        res.send(req.body)
+
+    monkeypatch.setattr(_incoming, "write_all", full)
+    site.start(on_request)
+    client = site.dial()
+    client.send(request("POST", "/", body=b"abc"))
+    assert client.answer("POST").body == b"abc"
+
+
 # Sinks ---------------------------------------------------------------------------------------------------------------
 
 
@@ -836,6 +1014,73 @@ def test_a_sink_that_fails_while_it_is_paused(site: Site) -> None:
     sinks[0].flow.fail(BodyTooLargeError("enough"))
     assert [answer.status for answer in client.answers("POST", "GET")] == [413, 200]
     assert sinks[0].ends == ["abort"]
+
+
+def test_a_sink_may_do_anything_when_it_is_aborted(site: Site) -> None:
+    """Its flow is over: nothing comes of it, now or later."""
+    sinks: list[Collector] = []
+
+    class Stubborn(Collector):
+        def abort(self, error: Exception) -> None:
+            super().abort(error)
+            assert self.flow is not None
+            self.flow.pause()
+            self.flow.resume()
+            self.flow.fail(error)
+            self.flow.pause()
+
+    def on_headers(req: HttpRequest, _res: HttpResponse) -> None:
+        sinks.append(Stubborn())
+        req.receive_into(sinks[-1])
+
+    site.start(never, on_headers=on_headers)
+    client = site.dial()
+    client.send(request("POST", "/", "Content-Length: 4") + b"ab")
+    site.until(lambda: sinks and sinks[0].data)
+    client.close()
+    site.until(lambda: sinks[0].ends)
+    assert sinks[0].ends == ["abort"]
+    assert sinks[0].flow is not None
+    sinks[0].flow.resume()
+    sinks[0].flow.fail(BodyTooLargeError("too late"))
+    with pytest.raises(BodyNotReadyError):
+        _ = sinks[0].flow.loop
+    site.settle()
+    assert sinks[0].ends == ["abort"]
+
+
+def test_a_sink_that_fails_when_it_is_aborted_is_reported(site: Site) -> None:
+    """And the client is answered as if it had not."""
+
+    class Failing(Collector):
+        def abort(self, error: Exception) -> None:
+            super().abort(error)
+            raise ZeroDivisionError
+
+    site.start(never, on_headers=lambda req, _res: req.receive_into(Failing()), limits=Limits(body=2))
+    client = site.dial()
+    client.send(CHUNKED + chunks(b"abc"))
+    assert client.answer("POST").status == 413
+    assert isinstance(site.errors.pop(), ZeroDivisionError)
+
+
+def test_a_refused_body_without_end_waits_for_the_answers_before_it(site: Site) -> None:
+    """It is read no further than others are, and then the connection ends with the answers that are due."""
+    kept: list[HttpResponse] = []
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        if req.method == "POST":
+            res.send_error(403)
+
+    site.start(lambda _req, res: kept.append(res), on_headers=on_headers)
+    client = site.dial()
+    client.send(request("GET", "/") + CHUNKED + chunks(bytes(SKIP_BYTES + 1)) + request("GET", "/"))
+    site.until(lambda: kept)
+    site.settle()
+    assert not client.received
+    kept[0].send("first")
+    assert [answer.status for answer in parse(client.read_all(), ["GET", "POST"], ended=True)] == [200, 403]
+    assert len(kept) == 1
 
 
 def test_where_a_body_goes_is_chosen_once_and_in_time(site: Site) -> None:

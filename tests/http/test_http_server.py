@@ -212,6 +212,24 @@ def test_h13_a_request_that_is_in_the_kernel_already_is_answered(site: Site) -> 
     assert done == [0]
 
 
+@pytest.mark.parametrize("rest", [False, True])
+def test_h13_a_request_half_of_which_is_in_the_kernel_has_a_moment(timed_site: Site, *, rest: bool) -> None:
+    """An idle connection is looked at once more: what has begun to come is answered, or refused soon."""
+    server = timed_site.start(lambda _req, res: res.send("just in time"))
+    client = timed_site.dial()
+    client.send(request())
+    client.answer()
+    client.sock.send(request("GET", "/last")[:10])
+    server.shutdown(10.0)
+    timed_site.settle()
+    assert not client.poll()
+    if rest:
+        client.send(request("GET", "/last")[10:])
+    timed_site.pass_time(0.6, 0.01)
+    (answer,) = parse(client.read_all(), ["GET"], ended=True)
+    assert (answer.status, answer.get("connection")) == (200 if rest else 408, "close")
+
+
 def test_h13_what_is_busy_after_the_grace_is_cut(timed_site: Site) -> None:
     """And counted; each of its responses is told."""
     told: list[str] = []

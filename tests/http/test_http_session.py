@@ -22,7 +22,7 @@ from nimloop_core.testing import FakeClock
 from nimloop_http import HttpRequest, HttpResponse, Limits, ResponseStream, Timeouts
 from nimloop_http._scan_py import MOST_PIECES
 from nimloop_http._session import _PER_TURN
-from nimloop_http.errors import ResponseSentError, StaleResponseError
+from nimloop_http.errors import BodyTooLargeError, ResponseSentError, StaleResponseError
 
 pytest_plugins = ("tests.http.fixtures",)
 
@@ -498,17 +498,17 @@ def test_a_handler_that_raises_out_of_turn_gives_500_in_turn(site: Site) -> None
 
 
 def test_a_handler_that_raises_after_the_answer_changes_nothing(site: Site) -> None:
-    """The answer is out; the exception is only reported."""
+    """The answer is out; the exception is only reported, and not even that where it stands for an answer."""
 
-    def on_request(_req: HttpRequest, res: HttpResponse) -> None:
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
         res.send("done")
-        raise ZeroDivisionError
+        raise ZeroDivisionError if req.path == "/0" else BodyTooLargeError
 
     site.start(on_request)
     client = site.dial()
     client.send(many(2))
     assert bodies(client.answers("GET", "GET")) == ["done", "done"]
-    assert len(site.errors) == 2
+    assert [type(error) for error in site.errors] == [ZeroDivisionError]
     site.errors.clear()
 
 
@@ -923,6 +923,19 @@ def test_h11_an_idle_connection_is_closed(timed_site: Site) -> None:
     assert not client.received
 
 
+def test_h11_a_client_that_still_takes_its_answer_is_not_idle(timed_site: Site) -> None:
+    """Whatever the deadline for the next request; only what cannot leave for too long ends it."""
+    size = 8 << 20
+    timed_site.start(lambda _req, res: res.send(bytes(size)), timeouts=Timeouts(idle=2.0, write=60.0))
+    client = timed_site.dial(receive_buffer=4096)
+    client.send(many(1))
+    timed_site.settle()
+    timed_site.pass_time(10.0, 0.01)
+    assert len(client.answer().body) == size
+    timed_site.pass_time(60.1, 0.01)
+    assert client.poll()
+
+
 def test_h11_a_slow_handler_is_not_cut(timed_site: Site) -> None:
     """No deadline is for the server itself, and idle time begins with the answer."""
     kept: list[HttpResponse] = []
@@ -972,6 +985,23 @@ def test_a_handler_that_never_answers_is_answered_for(timed_site: Site) -> None:
     assert client.answer().status == 200
     assert isinstance(timed_site.errors.pop(), TimeoutError)
     assert timed_site.errors == []
+
+
+def test_an_exception_handler_may_answer_for_a_handler_that_does_not(timed_site: Site) -> None:
+    """It is told before the 503, with the response, and what it says counts."""
+    timed_site.start(lambda _req, _res: None, timeouts=Timeouts(answer=20.0))
+
+    def on_error(error: Exception, owner: object) -> None:
+        assert isinstance(owner, HttpResponse)
+        owner.send(type(error).__name__)
+
+    timed_site.loop.exception_handler = on_error
+    client = timed_site.dial()
+    client.send(many(1))
+    timed_site.settle()
+    timed_site.pass_time(20.1, 0.01)
+    answer = client.answer()
+    assert (answer.status, answer.body) == (200, b"TimeoutError")
 
 
 def test_h11_a_slow_stream_is_not_cut(timed_site: Site) -> None:

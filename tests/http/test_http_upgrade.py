@@ -145,6 +145,26 @@ def test_the_last_request_may_be_one_that_waits(site: Site, *, stopping: bool) -
     assert answers[1].get("connection") == "close"
 
 
+def test_it_is_not_asked_for_behind_the_last_answer(site: Site) -> None:
+    """An answer that ends the connection was given before its turn has come."""
+    kept: list[HttpResponse] = []
+    asked: list[str] = []
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        asked.append(req.path)
+        kept.append(res)
+
+    site.start(on_request)
+    client = site.dial()
+    client.send(request("GET", "/1") + ASK + b"hello")
+    site.until(lambda: kept)
+    site.settle()
+    kept[0].close().send("last")
+    (answer,) = parse(client.read_all(), ["GET"], ended=True)
+    assert (answer.body, answer.get("connection")) == (b"last", "close")
+    assert asked == ["/1"]
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_it_may_be_declined(site: Site, *, late: bool) -> None:
     """An ordinary answer leaves the connection as it is, and what is pipelined behind it is HTTP."""

@@ -145,7 +145,8 @@ class HttpSession(Dispatcher):
                 self._take(event.data)
             elif isinstance(event, End):
                 self._on_body_end()
-            elif self._receiving is not None:
+            else:
+                assert self._receiving is not None
                 self._receiving.trailers = event.headers
                 continue
             if self._receiving is None:
@@ -236,7 +237,8 @@ class HttpSession(Dispatcher):
                     return
                 if self._first is response:
                     self._close_first()
-                elif self._later is not None:
+                else:
+                    assert self._later is not None
                     self._later.remove(response)
                 response.lost(from_loop=True)
         if self._first is not None or self._receiving is not None:

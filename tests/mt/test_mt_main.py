@@ -8,6 +8,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.mt.running import Program
 from tests.mt.serving import PATIENCE, until
 
 from nimloop_http._arguments import parser as parser_of_http
-from nimloop_mt.__main__ import _parser
+from nimloop_mt.__main__ import _parser, main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -168,3 +169,11 @@ def test_a_wrong_call_has_status_2_and_one_reason(arguments: list[str], why: str
     assert (status, output) == (2, "")
     assert why in errors
     assert "Traceback" not in errors
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The versions of all packages that are in it, and what those below run on."""
+    assert main(["--version"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"nimloop-mt {version('nimloop-mt')}, nimloop-http {version('nimloop-http')} (")
+    assert "nimloop-core" in said

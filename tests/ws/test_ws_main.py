@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ def serving(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "nimloop_ws", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        url = server.stdout.readline().strip()
+        url = server.stdout.readline().removeprefix("Serving an echo at ").removesuffix(" (stop with Ctrl+C)\n")
         try:
             yield url, server
         finally:
@@ -84,22 +86,61 @@ def test_limits() -> None:
         assert "closed: 1009" in said.stderr
 
 
+def test_a_unix_socket(tmp_path: Path) -> None:
+    """``--uds``: where ``nimloop_ws.connect`` gets with a connection of its own."""
+    path = str(tmp_path / "echo.sock")
+    with serving("--uds", path) as (where, _), socket.socket(socket.AF_UNIX) as sock:
+        assert where == f"the Unix socket {path}"
+        sock.connect(path)
+        with connect_websockets("ws://localhost/", sock=sock, proxy=None) as ws:
+            ws.send("through a path")
+            assert ws.recv() == "through a path"
+
+
+def test_an_inherited_socket() -> None:
+    """``--fd``: somebody else has opened it."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        command = [sys.executable, "-m", "nimloop_ws", "--fd", str(opened.fileno())]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=[opened.fileno()]) as server:
+            try:
+                assert server.stdout is not None
+                port = opened.getsockname()[1]
+                assert f"ws://127.0.0.1:{port}/" in server.stdout.readline()
+                assert talk(f"ws://127.0.0.1:{port}/", "inherited\n").stdout == "inherited\n"
+            finally:
+                server.kill()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The versions and builds of all four packages, and of Python, are what a bug report needs."""
+    assert main(["--version"]) == 0
+    number = r"\d+\.\d+\.\d+\S*"
+    packages = ", ".join(rf"nimloop-{name} {number} \([^,;]+\)" for name in ("ws", "http", "net", "core"))
+    assert re.fullmatch(rf"{packages}; \w+ {number}\n", capsys.readouterr().out)
+
+
 def test_what_goes_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody listens: 1; a wrong call: 2; a port that is taken: 1."""
+    """Nobody listens: 1; whatever keeps it from beginning: 2, with the reason."""
     said = talk("ws://127.0.0.1:1/", "")
     assert said.returncode == 1
     assert "cannot connect" in said.stderr
-    for wrong in (
-        ["http://x/"],
-        ["--tls-cert", "/nonexistent"],
-        ["--tls-key", "/nonexistent"],
-        ["--port", "x"],
-        ["ws://x/", "--header", "Host: y"],
+    with pytest.raises(SystemExit) as ended:
+        main(["--port", "x"])
+    assert ended.value.code == 2
+    for wrong, why in (
+        (["http://x/"], "ws"),
+        (["--tls-cert", "/nonexistent"], "certificate"),
+        (["--tls-key", "/nonexistent"], "--tls-cert"),
+        (["--backend", "nonsense"], "nonsense"),
+        (["--uds", "/nonexistent/echo.sock"], "/nonexistent/echo.sock"),
+        (["ws://x/", "--header", "Host: y"], "Host"),
     ):
-        with pytest.raises(SystemExit) as ended:
-            main(wrong)
-        assert ended.value.code == 2
+        capsys.readouterr()
+        assert main(wrong) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("nimloop_ws: ")
+        assert why in err
     with serving() as (url, _):
         port = url.rstrip("/").rpartition(":")[2]
-        assert main(["--port", port]) == 1
-        assert "cannot listen" in capsys.readouterr().err
+        assert main(["--port", port]) == 2
+        assert port in capsys.readouterr().err

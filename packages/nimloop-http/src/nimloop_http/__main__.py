@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import platform
 import socket
 import ssl
 import sys
@@ -12,28 +10,39 @@ import traceback
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from typing import Final
 
 from nimloop_core import READ, BackendUnavailableError
-from nimloop_core import build as core_build
-from nimloop_http import build
 from nimloop_http._arguments import parser, server_arguments
 from nimloop_http._reload import PARENT_PIPE, open_sockets, run_reloading
-from nimloop_http.command import ApplicationError, as_handler, link, load_application, opened_sockets, tls_context
+from nimloop_http.command import (
+    ApplicationError,
+    as_handler,
+    explain,
+    fail,
+    link,
+    load_application,
+    log_to_stderr,
+    opened_sockets,
+    say,
+    tls_context,
+    versions,
+)
 from nimloop_http.limits import DEFAULT_TIMEOUTS
 from nimloop_http.server import HttpServer, OnRequest, serve
 from nimloop_http.static import StaticFiles
 from nimloop_net import Address, AddressError
-from nimloop_net import build as net_build
+
+_PROGRAM: Final = "nimloop_http"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 after a clean stop, 1 when it died, 2 when it could not begin."""
     options = parser().parse_args(arguments)
     if options.version:
-        print(_version())
+        print(versions())
         return 0
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    log_to_stderr(options.log_level)
     try:
         tls = tls_context(options)
         sockets = opened_sockets(options)
@@ -41,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _reload(options, sockets, secure=tls is not None)
         on_request, name = _application(options)
     except (ApplicationError, AddressError) as error:
-        return _fail(str(error))
+        return fail(_PROGRAM, str(error))
     except OSError as error:
-        return _fail(_explain(error, options))
+        return fail(_PROGRAM, explain(error, options))
     except KeyboardInterrupt:
         return 130
     except Exception:
@@ -57,7 +66,7 @@ def _serve(
 ) -> int:
     def announce(server: HttpServer) -> None:
         if options.announce:
-            _say(f"Serving {name} at {link(server.addresses[0], secure=tls is not None)} (stop with Ctrl+C)")
+            say(f"Serving {name} at {link(server.addresses[0], secure=tls is not None)} (stop with Ctrl+C)")
         parent = os.environ.get(PARENT_PIPE)
         if parent is not None:
             server.loop.register(int(parent), READ, lambda _events: os._exit(1))
@@ -76,9 +85,9 @@ def _serve(
             on_listening=announce,
         )
     except (AddressError, BackendUnavailableError) as error:
-        return _fail(str(error))
+        return fail(_PROGRAM, str(error))
     except OSError as error:
-        return _fail(_explain(error, options))
+        return fail(_PROGRAM, explain(error, options))
     except KeyboardInterrupt:
         return 130  # Ctrl+C while a name was looked up; the shell's number for it
     return 0
@@ -108,47 +117,12 @@ def _reload(options: Namespace, sockets: list[socket.socket], *, secure: bool) -
     if opened:
         name = opened[0].getsockname()
         address = name if isinstance(name, str) else (str(name[0]), int(name[1]))
-    _say(f"Serving {options.what} at {link(address, secure=secure)} (reloading; stop with Ctrl+C)")
+    say(f"Serving {options.what} at {link(address, secure=secure)} (reloading; stop with Ctrl+C)")
     try:
-        return run_reloading(server_arguments(options), opened, lambda text: _warn(f"{options.what} {text}"))
+        return run_reloading(server_arguments(options), opened, lambda text: fail(_PROGRAM, f"{options.what} {text}"))
     finally:
         for sock in opened:
             sock.close()
-
-
-def _explain(error: OSError, options: Namespace) -> str:
-    text = error.strerror or str(error)
-    if options.uds is not None:
-        return f"cannot listen on {options.uds!r}: {text}"
-    return f"cannot listen on {options.host!r}: {text}" if isinstance(error, socket.gaierror) else text
-
-
-def _version() -> str:
-    builds = {"http": build.IMPLEMENTATION, "net": net_build.IMPLEMENTATION, "core": core_build.IMPLEMENTATION}
-    packages = ", ".join(f"nimloop-{name} {version(f'nimloop-{name}')} ({on})" for name, on in builds.items())
-    return f"{packages}; {platform.python_implementation()} {platform.python_version()}"
-
-
-def _say(text: str) -> None:
-    """Print a line. That nobody reads it, or that it cannot be spelt, is no reason not to serve."""
-    try:
-        print(text, flush=True)
-    except UnicodeEncodeError:
-        print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
-    except OSError:
-        # What is left in the buffer would fail once more at exit, with a complaint.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-
-
-def _warn(text: str) -> None:
-    print(f"nimloop_http: {text}", file=sys.stderr)
-
-
-def _fail(text: str) -> int:
-    _warn(text)
-    return 2
 
 
 if __name__ == "__main__":

@@ -42,8 +42,20 @@ def add_application_options(made: argparse.ArgumentParser) -> None:
 
 def add_server_options(made: argparse.ArgumentParser) -> None:
     """Add the rest: where, with which certificate, and what it logs."""
+    add_listening_options(made, port=8000)
+    made.add_argument(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a line for each request to standard error (default: on)",
+    )
+    add_running_options(made)
+
+
+def add_listening_options(made: argparse.ArgumentParser, *, port: int) -> None:
+    """Add where a server listens, and with which certificate."""
     made.add_argument("--host", default="127.0.0.1", help="address or name to listen on (default: %(default)s)")
-    made.add_argument("--port", type=_port, default=8000, help="port, 0 for a free one (default: %(default)s)")
+    made.add_argument("--port", type=_port, default=port, help="port, 0 for a free one (default: %(default)s)")
     made.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
     made.add_argument(
         "--fd",
@@ -53,14 +65,12 @@ def add_server_options(made: argparse.ArgumentParser) -> None:
         default=[],
         help="serve a listening socket that was inherited; those of systemd are found without",
     )
-    made.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate and its chain (PEM)")
+    made.add_argument("--tls-cert", metavar="FILE", help="serve TLS with this certificate and its chain (PEM)")
     made.add_argument("--tls-key", metavar="FILE", help="its private key, unless that is in the same file")
-    made.add_argument(
-        "--access-log",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a line for each request to standard error (default: on)",
-    )
+
+
+def add_running_options(made: argparse.ArgumentParser) -> None:
+    """Add what every command line understands: what it logs, how it waits and stops, which version it is."""
     made.add_argument(
         "--log-level", choices=LEVELS, default="info", help="what is worth a line otherwise (default: %(default)s)"
     )
@@ -69,7 +79,7 @@ def add_server_options(made: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=_seconds,
         default=10.0,
-        help="how long requests may take once it is asked to stop (default: %(default)g)",
+        help="how long what is under way may take once it is asked to stop (default: %(default)g)",
     )
     made.add_argument("--backend", metavar="NAME", help="how to wait for events: epoll, poll (default: the best)")
     made.add_argument("--version", action="store_true", help="show the versions and exit")

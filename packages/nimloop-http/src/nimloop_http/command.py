@@ -1,31 +1,51 @@
-"""What command lines that serve HTTP have in common: their options, and what these stand for."""
+"""What command lines that serve have in common: their options, what these stand for, and how they speak.
+
+They end with 0 after a clean stop, with 1 when they died, and with 2 when they could not begin.
+"""
 
 from __future__ import annotations
 
 import socket
 import ssl
 from argparse import Namespace
+from typing import Protocol
 
 from nimloop_http._application import ApplicationError as ApplicationError
 from nimloop_http._application import as_handler as as_handler
 from nimloop_http._application import load_application as load_application
 from nimloop_http._arguments import add_application_options as add_application_options
+from nimloop_http._arguments import add_listening_options as add_listening_options
+from nimloop_http._arguments import add_running_options as add_running_options
 from nimloop_http._arguments import add_server_options as add_server_options
 from nimloop_http._running import run_until_signalled as run_until_signalled
 from nimloop_http._sources import SourceWatcher as SourceWatcher
+from nimloop_http._speaking import explain as explain
+from nimloop_http._speaking import fail as fail
+from nimloop_http._speaking import log_to_stderr as log_to_stderr
+from nimloop_http._speaking import say as say
+from nimloop_http._speaking import versions as versions
 from nimloop_net import Address, AddressError, inherited_sockets
 
 __all__ = [
     "ApplicationError",
+    "Listening",
     "SourceWatcher",
     "add_application_options",
+    "add_listening_options",
+    "add_running_options",
     "add_server_options",
     "as_handler",
+    "explain",
+    "fail",
     "link",
+    "listen",
     "load_application",
+    "log_to_stderr",
     "opened_sockets",
     "run_until_signalled",
+    "say",
     "tls_context",
+    "versions",
 ]
 
 
@@ -58,6 +78,29 @@ def opened_sockets(options: Namespace) -> list[socket.socket]:
     if not found and options.uds is None:
         found = [sock for _, sock in inherited_sockets() if sock.type == socket.SOCK_STREAM]
     return found
+
+
+class Listening(Protocol):
+    """A server that can be told where to listen."""
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Serve a listening socket that somebody else has opened."""
+
+    def listen_unix(self, path: str) -> None:
+        """Listen on a Unix socket."""
+
+    def listen(self, host: str | None, port: int) -> list[tuple[str, int]]:
+        """Listen on all addresses of a host."""
+
+
+def listen(server: Listening, options: Namespace, sockets: list[socket.socket]) -> None:
+    """Let a server listen on `sockets`, the result of `opened_sockets`; without any, where the options say."""
+    for sock in sockets:
+        server.adopt(sock)
+    if options.uds is not None:
+        server.listen_unix(options.uds)
+    elif not sockets:
+        server.listen(options.host, options.port)
 
 
 def link(address: Address, *, secure: bool, scheme: str = "http") -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from typing import Final
 
 from nimloop_core import BackendUnavailableError
 from nimloop_http import Timeouts
@@ -15,29 +15,37 @@ from nimloop_http.command import (
     ApplicationError,
     add_application_options,
     add_server_options,
+    explain,
+    fail,
     link,
+    listen,
+    log_to_stderr,
     opened_sockets,
+    say,
     tls_context,
+    versions,
 )
 from nimloop_mt._folder import Folder
 from nimloop_mt.errors import ModeError, WorkerStartError
 from nimloop_mt.server import MultiThreadHttpServer
 from nimloop_net import AddressError
 
+_PROGRAM: Final = "nimloop_mt"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 after a clean stop, 1 when it died, 2 when it could not begin."""
     options = _parser().parse_args(arguments)
     if options.version:
-        print(f"nimloop-mt {version('nimloop-mt')}, nimloop-http {version('nimloop-http')}; Python {sys.version}")
+        print(versions("nimloop-mt"))
         return 0
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    log_to_stderr(options.log_level)
     try:
         return _serve(options)
     except (ApplicationError, AddressError, BackendUnavailableError, ModeError, WorkerStartError) as error:
-        return _fail(str(error))
+        return fail(_PROGRAM, str(error))
     except OSError as error:
-        return _fail(f"cannot listen on {options.uds or options.host!r}: {error.strerror or error}")
+        return fail(_PROGRAM, explain(error, options))
     except KeyboardInterrupt:
         return 130  # Ctrl+C while a name was looked up; the shell's number for it
 
@@ -64,18 +72,12 @@ def _serve(options: argparse.Namespace) -> int:
         backend=options.backend,
         log_level=options.log_level,
     ) as server:
-        sockets = opened_sockets(options)
-        for sock in sockets:
-            server.adopt(sock)
-        if options.uds is not None:
-            server.listen_unix(options.uds)
-        elif not sockets:
-            server.listen(options.host, options.port)
+        listen(server, options, opened_sockets(options))
         if options.health_port is not None:
             server.listen_health(options.host, options.health_port)
         where = link(server.addresses[0], secure=secure)
         text = f"Serving {options.what} at {where} with {server.workers} {server.mode} (stop with Ctrl+C)"
-        report = server.run(lambda: print(text, flush=True) if options.announce else None)
+        report = server.run(lambda: say(text) if options.announce else None)
     if report.aborted or report.killed:
         logging.getLogger("nimloop.mt").warning(
             "cut off at the end: %d connections; killed: %d workers", report.aborted, report.killed
@@ -122,11 +124,6 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
     return int(text)
-
-
-def _fail(text: str) -> int:
-    print(f"nimloop_mt: {text}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -7,103 +7,132 @@ python -m nimloop_ws ws://…             connects; each line typed is a message
 from __future__ import annotations
 
 import argparse
-import logging
 import ssl
 import sys
+from collections.abc import Sequence
+from typing import Final
 
-from nimloop_core import Loop
-from nimloop_http.command import ApplicationError, link, run_until_signalled, tls_context
-from nimloop_ws import Deflate, WebSocket, WsLimits, WsServer
+from nimloop_core import BackendUnavailableError, Loop
+from nimloop_http.command import (
+    ApplicationError,
+    add_listening_options,
+    add_running_options,
+    explain,
+    fail,
+    link,
+    listen,
+    log_to_stderr,
+    opened_sockets,
+    run_until_signalled,
+    say,
+    tls_context,
+    versions,
+)
+from nimloop_net import AddressError
+from nimloop_ws import Deflate, WebSocket, WsLimits, WsServer, build
 from nimloop_ws._console import Console
 from nimloop_ws.errors import InvalidUrlError
 
+_PROGRAM: Final = "nimloop_ws"
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run; return 0 after a clean end, 1 when it could not begin or was cut off, 2 for a wrong call."""
-    parser = argparse.ArgumentParser(prog="python -m nimloop_ws", description="A WebSocket echo server, and a client.")
-    parser.add_argument("url", nargs="?", default="serve", help="ws:// or wss:// to connect; default: serve an echo")
-    parser.add_argument("--host", default="127.0.0.1", help="to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=9001, help="to listen on; 0: any free one (default 9001)")
-    parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM: serve wss")
-    parser.add_argument("--tls-key", metavar="FILE", help="its key, if not in the same file")
-    parser.add_argument("--insecure", action="store_true", help="client: accept any certificate")
-    parser.add_argument("--header", action="append", default=[], metavar="NAME: VALUE", help="client: an extra field")
-    parser.add_argument("--subprotocol", action="append", default=[], metavar="NAME", help="offer, or speak, this one")
-    parser.add_argument("--no-compression", action="store_true", help="without permessage-deflate")
-    parser.add_argument("--max-size", type=int, default=64 << 20, help="bytes of a message (default 64 MiB)")
-    parser.add_argument("--grace", type=float, default=5.0, help="seconds to end in, when stopped (default 5)")
-    parser.add_argument("--log-level", default="warning", choices=("debug", "info", "warning", "error"))
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=given.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
-    limits = WsLimits(frame=given.max_size, message=given.max_size)
-    compression = None if given.no_compression else Deflate()
-    if given.url == "serve":
-        try:
-            tls = tls_context(given)
-        except ApplicationError as error:
-            parser.error(str(error))
-        return serve(
-            given.host,
-            given.port,
-            grace=given.grace,
-            limits=limits,
-            compression=compression,
-            subprotocols=given.subprotocol,
-            tls=tls,
-        )
-    context = ssl.create_default_context()
-    if given.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    headers = [(name.strip(), value.strip()) for name, _, value in (field.partition(":") for field in given.header)]
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 after a clean stop, 1 when it died, 2 when it could not begin."""
+    options = _parser().parse_args(arguments)
+    if options.version:
+        print(versions("nimloop-ws", build.IMPLEMENTATION))
+        return 0
+    log_to_stderr(options.log_level)
     try:
-        with Loop() as loop:
-            console = Console(loop)
-            return console.talk(
-                given.url,
-                headers=headers,
-                subprotocols=given.subprotocol,
-                limits=limits,
-                compression=compression,
-                tls=context,
-            )
-    except (InvalidUrlError, ValueError) as error:
-        parser.error(str(error))
+        return _serve(options) if options.url is None else _talk(options)
+    except (ApplicationError, AddressError, BackendUnavailableError, InvalidUrlError, ValueError) as error:
+        return fail(_PROGRAM, str(error))
+    except OSError as error:
+        return fail(_PROGRAM, explain(error, options))
 
 
-def serve(
-    host: str,
-    port: int,
-    *,
-    grace: float,
-    limits: WsLimits,
-    compression: Deflate | None,
-    subprotocols: list[str],
-    tls: ssl.SSLContext | None,
-) -> int:
+def _serve(options: argparse.Namespace) -> int:
     """Send every message back, until SIGINT or SIGTERM; a second one ends at once."""
+    tls = tls_context(options)
     with (
-        Loop() as loop,
+        Loop(options.backend) as loop,
         WsServer(
-            loop, on_message=echo, limits=limits, compression=compression, subprotocols=subprotocols, tls=tls
+            loop,
+            on_message=echo,
+            limits=_limits(options),
+            compression=_compression(options),
+            subprotocols=options.subprotocol,
+            tls=tls,
         ) as server,
     ):
-        try:
-            addresses = server.listen(host or None, port)
-        except OSError as error:
-            print(f"cannot listen: {error}", file=sys.stderr)
-            return 1
+        listen(server, options, opened_sockets(options))
+        where = link(server.addresses[0], secure=tls is not None, scheme="ws")
+        text = f"Serving an echo at {where} (stop with Ctrl+C)"
+        run_until_signalled(loop, server, options.grace, lambda: say(text))
+    return 0
 
-        def announce() -> None:
-            for address in addresses:
-                print(link(address, secure=tls is not None, scheme="ws"), flush=True)
 
-        return 1 if run_until_signalled(loop, server, grace, announce) else 0
+def _talk(options: argparse.Namespace) -> int:
+    """Connect, and talk from the terminal."""
+    context = ssl.create_default_context()
+    if options.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    headers = [(name.strip(), value.strip()) for name, _, value in (field.partition(":") for field in options.header)]
+    with Loop(options.backend) as loop:
+        return Console(loop).talk(
+            options.url,
+            headers=headers,
+            subprotocols=options.subprotocol,
+            limits=_limits(options),
+            compression=_compression(options),
+            tls=context,
+        )
+
+
+def _limits(options: argparse.Namespace) -> WsLimits:
+    return WsLimits(frame=options.max_size, message=options.max_size)
+
+
+def _compression(options: argparse.Namespace) -> Deflate | None:
+    return Deflate() if options.compression else None
 
 
 def echo(ws: WebSocket, message: str | bytes) -> None:
     """Send a message back."""
     ws.send(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m nimloop_ws",
+        description="Serve an echo over WebSockets, or talk to a WebSocket server: each line typed is a message. "
+        "Ctrl+C closes what is open and stops; a second one stops at once.",
+    )
+    made.add_argument("url", metavar="ws://…", nargs="?", help="what to talk to (default: serve an echo)")
+    made.add_argument("--insecure", action="store_true", help="talk to a server with any certificate")
+    made.add_argument(
+        "--header",
+        metavar="NAME: VALUE",
+        action="append",
+        default=[],
+        help="one more field to ask a server with",
+    )
+    made.add_argument(
+        "--subprotocol", metavar="NAME", action="append", default=[], help="offer this one, or speak it as a server"
+    )
+    made.add_argument(
+        "--compression",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="permessage-deflate, where both sides want it (default: on)",
+    )
+    made.add_argument(
+        "--max-size", metavar="BYTES", type=int, default=64 << 20, help="the largest message (default: %(default)d)"
+    )
+    add_listening_options(made, port=9001)
+    add_running_options(made)
+    return made
 
 
 if __name__ == "__main__":

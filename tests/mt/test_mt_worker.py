@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
 from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
 
+from nimloop_core import Loop
+from nimloop_http import HttpServer
 from nimloop_mt import ModeError, MultiThreadHttpServer
+from nimloop_mt._channel import Channel
+from nimloop_mt._worker import _Worker
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="descriptors that are inherited"),
@@ -25,6 +31,12 @@ QUESTION = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 def read_all(client: socket.socket) -> bytes:
     """Read to the end."""
     return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def descriptors() -> int:
+    """Count those of this process; 0 where nobody tells."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sched_setaffinity(2)")
@@ -127,3 +139,34 @@ def test_others_serve_the_place_of_a_worker_that_has_died(provoked: Provoked) ->
         assert {status for status, _, _ in answers} == {200}
         until(lambda: server.ready)
         assert seen(port, 2) - before
+
+
+def test_a_connection_that_is_reset_on_its_way_to_a_worker_is_closed() -> None:
+    """Nothing is said of it, no descriptor stays, and the next one that is handed over is served."""
+    theirs, mine = socket.socketpair()
+    with (
+        Loop() as loop,
+        HttpServer(loop, lambda req, res: res.send(req.path)) as server,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+    ):
+        worker = _Worker(loop, theirs, server)
+        supervisor = Channel(loop, mine, lambda message: None, lambda: None)
+        gone, stays = (socket.create_connection(listening.getsockname(), PATIENCE) for _ in range(2))
+        accepted = [listening.accept()[0] for _ in range(2)]
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # socket(7): close resets
+        gone.close()
+        before = descriptors()
+        for sock in accepted:
+            with sock:
+                assert supervisor.send({"do": "serve"}, sock.fileno())
+        with stays:
+            stays.sendall(QUESTION % 1)
+            while server.stats.responses < 1:
+                loop.run_once(PATIENCE)
+            loop.run_once(0)
+            assert b"HTTP/1.1 200 OK" in read_all(stays)
+        while server.stats.connections:
+            loop.run_once(PATIENCE)
+        assert descriptors() == max(before - 3, 0)  # both that were accepted, and the client
+        supervisor.close()
+        worker.channel.close()

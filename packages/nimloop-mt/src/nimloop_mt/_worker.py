@@ -76,8 +76,13 @@ class _Worker:
             case {"do": "serve"}:
                 sock = self.channel.take_socket()
                 if sock is not None:
-                    sock.setblocking(False)
-                    self._server.inject(sock)
+                    self._serve(sock)
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            self._server.inject(sock)
+        except OSError:  # reset on its way from the supervisor to here: accept(2) would not have shown it
+            sock.close()
 
     def _done(self, aborted: int) -> None:
         self.report("done", aborted=aborted)

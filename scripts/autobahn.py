@@ -24,7 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nimloop_core import Loop
-from nimloop_ws import IMPLEMENTATION, Deflate, WebSocket, WsLimits, WsServer, WsTimeouts, connect
+from nimloop_ws import Deflate, WebSocket, WsLimits, WsServer, WsTimeouts, connect
+from nimloop_ws.build import IMPLEMENTATION
 
 AGENT = "nimloop"
 # The suite sends 16 MiB in a message, and checks windows of all sizes.
@@ -167,7 +168,7 @@ def summary(outcomes: dict[str, Outcome]) -> str:
     lines = [
         "# Autobahn test suite",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, CPython {platform.python_version()}, masking with {IMPLEMENTATION}, by",
+        f"{datetime.now(UTC):%Y-%m-%d}, CPython {platform.python_version()}, {IMPLEMENTATION}, by",
         "`python scripts/autobahn.py`. *OK*: the suite's own verdict, for behaviour and closing; *informational*:",
         "cases for which RFC 6455 expects nothing in particular. The numbers are cases.",
         "",

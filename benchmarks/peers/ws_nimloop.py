@@ -8,6 +8,7 @@ try:
     import nimloop_ws
     from nimloop_core import Loop
     from nimloop_ws import Deflate, WebSocket, WsServer, broadcast
+    from nimloop_ws.build import IMPLEMENTATION
 except ImportError as missing:
     skip(missing)
 
@@ -31,7 +32,7 @@ def main() -> None:
     _, port = server.listen(HOST, port_argument())[0]
     say_build(nimloop_core, nimloop_net, nimloop_ws)
     say_compiled()
-    print(f"build masking with {nimloop_ws.IMPLEMENTATION}")
+    print(f"build ws: {IMPLEMENTATION}")
     say_port(port)
     loop.run()
 

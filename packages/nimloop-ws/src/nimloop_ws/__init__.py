@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nimloop_ws._broadcast import broadcast as broadcast
-from nimloop_ws._codec import IMPLEMENTATION as IMPLEMENTATION
 from nimloop_ws._events import Close as Close
 from nimloop_ws._events import Event as Event
 from nimloop_ws._events import Fragment as Fragment
@@ -70,7 +69,6 @@ from nimloop_ws.websocket import WebSocket as WebSocket
 __all__ = [
     "CLIENT",
     "DEFAULT_MAX_FRAME_SIZE",
-    "IMPLEMENTATION",
     "SAME_ORIGIN",
     "SERVER",
     "Accepted",

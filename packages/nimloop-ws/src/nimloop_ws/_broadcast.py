@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from nimloop_ws._codec import encode_frame
 from nimloop_ws._frame_py import Buffer
+from nimloop_ws._sending import send_encoded, send_frame
 from nimloop_ws.deflate import Deflate, compress_once
 from nimloop_ws.frames import BINARY, FIN, RSV1, TEXT
 from nimloop_ws.websocket import WebSocket
@@ -44,13 +45,13 @@ def broadcast(
                     payloads[setting] = compress_once(deflate, agreement.window_bits, data)
         if ws.is_client:  # each frame is masked with a key of its own
             payload = data if setting is None else payloads[setting]
-            ws.send_frame(first if setting is None else first | RSV1, payload)
+            send_frame(ws, first if setting is None else first | RSV1, payload)
         else:
             frame = frames.get(setting)
             if frame is None:
                 payload = data if setting is None else payloads[setting]
                 frame = frames[setting] = encode_frame(first if setting is None else first | RSV1, payload, None)
-            ws.send_encoded(frame)
+            send_encoded(ws, frame)
         if setting is not None:
             ws.forget_window()
     return count

@@ -11,7 +11,7 @@ apply_mask = _frame_py.apply_mask
 gather = _frame_py.gather
 read_frame = _frame_py.read_frame
 encode_frame = _frame_py.encode_frame
-instructions = _frame_py.INSTRUCTIONS
+_implementation = "Python"
 
 if os.environ.get("NIMLOOP_EXTENSION") != "off":
     try:
@@ -23,7 +23,7 @@ if os.environ.get("NIMLOOP_EXTENSION") != "off":
         gather = _frame_c.gather
         read_frame = _frame_c.read_frame
         encode_frame = _frame_c.encode_frame
-        instructions = _frame_c.INSTRUCTIONS
+        _implementation = f"C ({_frame_c.SIMD_NAME})"
 
-IMPLEMENTATION: Final = instructions
-"""What masking is done with: ``avx2``, ``sse2``, ``neon``, ``words`` (C without vectors) or ``python``."""
+IMPLEMENTATION: Final = _implementation
+"""Which one it is: ``"C (AVX2)"``, ``"C (SSE2)"``, ``"C (NEON)"``, ``"C (scalar)"`` or ``"Python"``."""

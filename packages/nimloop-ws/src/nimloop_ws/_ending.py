@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from nimloop_ws import _state as st
 from nimloop_ws._events import Close
+from nimloop_ws._flow import release
+from nimloop_ws._sending import send_frame
 from nimloop_ws.errors import ConnectionLostError, ProtocolError
 from nimloop_ws.frames import CLOSE, FIN, MAX_CLOSE_REASON, CloseCode, encode_close
 
@@ -21,11 +23,11 @@ def begin_close(ws: WebSocket, payload: bytes) -> None:
     """Send a close frame, behind what was sent before, and wait for the peer's; nothing happens unless it is open."""
     if ws._state != st.OPEN:
         return
-    ws.send_frame(FIN | CLOSE, payload)
+    send_frame(ws, FIN | CLOSE, payload)
     move(ws, st.CLOSE_SENT)
     _set_timer(ws, ws.timeouts.close, lambda: _not_answered(ws))
     ws._held &= st.TURN_OVER
-    ws._release(0)  # whatever held it up: the peer's close frame has to be found
+    release(ws, 0)  # whatever held it up: the peer's close frame has to be found
 
 
 def _not_answered(ws: WebSocket) -> None:
@@ -39,7 +41,7 @@ def peer_closed(ws: WebSocket, close: Close) -> None:
     ws._close_reason = close.reason
     if ws._state == st.OPEN:
         # RFC 6455 §5.5.1: answer with the same code.
-        ws.send_frame(FIN | CLOSE, encode_close(None if close.code == CloseCode.NO_STATUS else close.code))
+        send_frame(ws, FIN | CLOSE, encode_close(None if close.code == CloseCode.NO_STATUS else close.code))
     _end(ws)
 
 
@@ -49,7 +51,7 @@ def fail(ws: WebSocket, error: ProtocolError) -> None:
     if ws._state == st.OPEN:
         ws._close_code = error.code
         ws._close_reason = str(error)[:MAX_CLOSE_REASON]
-        ws.send_frame(FIN | CLOSE, encode_close(error.code, ws._close_reason))
+        send_frame(ws, FIN | CLOSE, encode_close(error.code, ws._close_reason))
     _end(ws, failed=True)
 
 
@@ -81,10 +83,7 @@ def move(ws: WebSocket, event: int) -> None:
 
 
 def gone(ws: WebSocket, error: Exception | None) -> None:
-    """The connection is gone: hand out what came before, and tell the program."""
-    if ws._state == st.OPEN and ws._held == st.TURN_OVER:
-        ws._held = 0
-        _hand_out_rest(ws)
+    """The connection is gone: tell the program."""
     _cancel_timer(ws)
     if ws._error is None and ws._state < st.ENDING and not ws._close_called:
         ws._error = ConnectionLostError("the connection ended without a close frame")
@@ -102,14 +101,6 @@ def gone(ws: WebSocket, error: Exception | None) -> None:
         guard(ws, lambda: on_error(ws, why))
     if on_close is not None:
         guard(ws, lambda: on_close(ws, ws._close_code, ws._close_reason))
-
-
-def _hand_out_rest(ws: WebSocket) -> None:
-    while ws._state == st.OPEN and not ws._parser.drained:
-        ws._advance()
-        if ws._held != st.TURN_OVER:
-            return
-        ws._held = 0
 
 
 def guard(ws: WebSocket, callback: Callable[[], object]) -> None:

@@ -92,24 +92,24 @@ static void mask_neon(uint8_t *out, const uint8_t *in, size_t size, uint32_t key
 
 /* Chosen once, when the module is loaded; the same in every interpreter. */
 static Mask mask_wide = mask_words;
-static const char *instructions = "words";
+static const char *simd_name = "scalar";
 
 static void choose_instructions(void)
 {
 #ifdef HAVE_SSE2
     mask_wide = mask_sse2;
-    instructions = "sse2";
+    simd_name = "SSE2";
 #endif
 #ifdef HAVE_AVX2
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2")) {
         mask_wide = mask_avx2;
-        instructions = "avx2";
+        simd_name = "AVX2";
     }
 #endif
 #ifdef HAVE_NEON
     mask_wide = mask_neon;
-    instructions = "neon";
+    simd_name = "NEON";
 #endif
 }
 
@@ -410,10 +410,10 @@ static PyObject *encode_frame(PyObject *module, PyObject *const *args, Py_ssize_
     return frame;
 }
 
-static int name_instructions(PyObject *module)
+static int name_simd(PyObject *module)
 {
     choose_instructions();
-    return PyModule_AddStringConstant(module, "INSTRUCTIONS", instructions);
+    return PyModule_AddStringConstant(module, "SIMD_NAME", simd_name);
 }
 
 static PyMethodDef methods[] = {
@@ -425,7 +425,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, name_instructions},
+    {Py_mod_exec, name_simd},
 #ifdef Py_mod_multiple_interpreters
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #endif

@@ -1,6 +1,6 @@
 from nimloop_ws._frame_py import Buffer, Frame
 
-INSTRUCTIONS: str
+SIMD_NAME: str
 
 def apply_mask(data: Buffer, key: bytes, start: int, end: int, /) -> bytes: ...
 def gather(pieces: list[Buffer], start: int, size: int, key: bytes | None, /) -> bytes: ...

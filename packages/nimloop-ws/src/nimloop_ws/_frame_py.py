@@ -14,9 +14,6 @@ from typing import Final
 Buffer = bytes | bytearray | memoryview
 Frame = tuple[int, bytes | str, int]
 
-INSTRUCTIONS: Final = "python"
-"""What masking is done with."""
-
 _WHOLE_TEXT: Final = 0x81
 
 

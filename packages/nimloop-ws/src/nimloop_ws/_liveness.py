@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from nimloop_ws import _state as st
+from nimloop_ws._sending import send_frame
 from nimloop_ws.errors import PongTimeoutError
 from nimloop_ws.frames import FIN, PING
 
@@ -33,7 +34,7 @@ def look_for_life(ws: WebSocket) -> None:
         _expect_pong(ws)
         return
     elif ws._silence == st.QUIET:
-        ws.send_frame(FIN | PING, b"")
+        send_frame(ws, FIN | PING, b"")
         _expect_pong(ws)
         return
     ws._silence = st.QUIET

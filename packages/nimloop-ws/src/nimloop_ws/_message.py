@@ -6,7 +6,7 @@ import codecs
 import io
 from typing import Final, final
 
-from nimloop_ws.errors import InvalidTextError, MessageTooBigError
+from nimloop_ws.errors import InvalidTextError
 
 SMALL: Final = 4096  # pieces below this are joined at once: kept apart, each would cost more than it holds
 _JOINED: Final = 65536
@@ -18,17 +18,14 @@ _utf8: Final = codecs.getincrementaldecoder("utf-8")
 class TextPieces:
     """Text, decoded piece by piece: what can no longer become UTF-8 is noticed with its first wrong byte."""
 
-    __slots__ = ("_decoder", "_text", "size")
+    __slots__ = ("_decoder", "_text")
 
     def __init__(self) -> None:
         self._decoder = _utf8()
         self._text = io.StringIO()
-        self.size = 0
-        """Bytes so far."""
 
     def add(self, piece: bytes) -> None:
         """Take the next piece; raises `InvalidTextError`."""
-        self.size += len(piece)
         self._text.write(self.decode(piece))
 
     def decode(self, piece: bytes, *, final: bool = False) -> str:
@@ -48,17 +45,14 @@ class TextPieces:
 class BinaryPieces:
     """Bytes, kept in as few objects as their sizes suggest."""
 
-    __slots__ = ("_pieces", "_small", "size")
+    __slots__ = ("_pieces", "_small")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._small = bytearray()
-        self.size = 0
-        """Bytes so far."""
 
     def add(self, piece: bytes) -> None:
         """Take the next piece."""
-        self.size += len(piece)
         if len(piece) < SMALL:
             self._small += piece
             if len(self._small) >= _JOINED:
@@ -77,9 +71,3 @@ class BinaryPieces:
     def _flush(self) -> None:
         self._pieces.append(bytes(self._small))
         self._small = bytearray()
-
-
-def check_size(size: int, limit: int) -> None:
-    """Raise `MessageTooBigError` when a message has grown beyond its limit."""
-    if size > limit:
-        raise MessageTooBigError(f"the message has more than {limit} bytes")

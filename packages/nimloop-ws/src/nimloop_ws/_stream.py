@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 from nimloop_ws._frame_py import Buffer
+from nimloop_ws._sending import send_frame
 from nimloop_ws.deflate import Deflater
 from nimloop_ws.errors import FragmentError
 from nimloop_ws.frames import CONTINUATION, FIN, RSV1, TEXT
@@ -57,7 +58,7 @@ class MessageStream:
         if last:
             self.forget()
             ws.stream_ended()
-        return ws.is_open and ws.send_frame(first, data)
+        return ws.is_open and send_frame(ws, first, data)
 
     def drained(self) -> None:
         """Called by the WebSocket: the peer has caught up."""

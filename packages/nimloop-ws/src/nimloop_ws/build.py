@@ -9,8 +9,5 @@ from nimloop_ws import _codec, parser
 
 __all__ = ["IMPLEMENTATION"]
 
-_VECTORS: Final = {"avx2": "AVX2", "sse2": "SSE2", "neon": "NEON", "words": "scalar"}
-_LEAF: Final = f"C ({_VECTORS[_codec.IMPLEMENTATION]})" if _codec.IMPLEMENTATION in _VECTORS else "Python"
-
-IMPLEMENTATION: Final = describe(parser.__file__, _LEAF)
+IMPLEMENTATION: Final = describe(parser.__file__, _codec.IMPLEMENTATION)
 """``"mypyc + C (AVX2)"``, ``"C (AVX2)"``, ``"Python"`` and so on."""

@@ -25,10 +25,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, final
 
-from nimloop_ws._codec import apply_mask, gather, read_frame
+from nimloop_ws._codec import read_frame
 from nimloop_ws._events import Close, Event, Fragment, Ping, Pong
-from nimloop_ws._frame_py import Buffer
-from nimloop_ws._header import check_first, check_second, read_length
+from nimloop_ws._frame_reader import FrameReader
 from nimloop_ws._message import SMALL, BinaryPieces, TextPieces
 from nimloop_ws.deflate import Agreement, Inflater
 from nimloop_ws.errors import (
@@ -80,21 +79,12 @@ class WsParser:
 
     __slots__ = (
         "_compressed",
-        "_data",
-        "_final",
         "_fragments",
+        "_frames",
         "_inflater",
-        "_kept",
-        "_kept_from",
-        "_kept_size",
-        "_key",
         "_kind",
-        "_left",
         "_message_limit",
-        "_opcode",
         "_pieces",
-        "_position",
-        "_role",
         "_size",
         "_state",
         "_whole_limit",
@@ -113,22 +103,12 @@ class WsParser:
         self.limits: Final = limits
         self.interrupted: bool = False
         """Whether `next_event` has returned None although there are bytes left to look at: ask again."""
-        self._role: Final = role
         self._fragments: Final = fragments
         self._inflater: Final = None if agreement is None else Inflater(agreement)
         self._message_limit: Final = limits.message
         self._whole_limit: Final = min(limits.frame, limits.message)
-        self._data: bytes | bytearray = b""
-        self._position = 0  # of the first byte that has not been used
+        self._frames: Final = FrameReader(masked=role)
         self._state = _FRAME
-        # The frame that is being read:
-        self._opcode = 0
-        self._final = False
-        self._left = 0  # bytes of its payload that are still to come
-        self._kept: list[Buffer] | None = None  # what was read of it, as it came, if it is a large one
-        self._kept_from = 0  # where in the first of those its payload begins
-        self._kept_size = 0
-        self._key = b""  # turned so that it fits the next byte; empty when the frame is not masked
         # The message that is open:
         self._kind = 0  # TEXT or BINARY, 0: none
         self._compressed = False
@@ -142,23 +122,12 @@ class WsParser:
 
         What is not asked for stays in the parser. Iterating raises `ProtocolError`.
         """
-        self.push(data)
+        self._frames.push(data)
         return self
 
     def push(self, data: bytes) -> None:
         """Add bytes without looking at them."""
-        position = self._position
-        rest = self._data
-        if position == len(rest):
-            self._data = data
-        else:
-            if type(rest) is bytearray:
-                del rest[:position]
-            else:
-                rest = bytearray(rest[position:])
-                self._data = rest
-            rest += data
-        self._position = 0
+        self._frames.push(data)
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -177,58 +146,59 @@ class WsParser:
         After many fragments without an event it returns None as well, and is `interrupted`. Raises `ProtocolError`,
         and `ParserStateError` ever after.
         """
-        position = self._position
-        if self._state == _FRAME and position == len(self._data):
-            self._data = b""  # an idle connection must not hold what it read last
-            self._position = 0
+        frames = self._frames
+        position = frames.position
+        data = frames.data
+        if self._state == _FRAME and position == len(data):
+            frames.data = b""  # as `drop`, without the call
+            frames.position = 0
             return None
         try:
             if self._state == _FRAME and self._kind == 0 and not self._fragments:
                 # Nearly always: a whole message in one frame, all of it there.
-                frame = read_frame(self._data, position, self._role, self._whole_limit)
+                frame = read_frame(data, position, frames.masked, self._whole_limit)
                 if frame is not None:
                     first, payload, end = frame
                     if first == _WHOLE_BINARY or first == _WHOLE_TEXT:  # noqa: SIM109 - quicker
-                        self._position = end
+                        frames.position = end
                         return payload
                     if first in {_DEFLATED_TEXT, _DEFLATED_BINARY} and self._inflater is not None:
                         assert isinstance(payload, bytes)
-                        self._position = end
+                        frames.position = end
                         self._kind = first & 15
                         return self._complete(self._inflater.inflate(payload, self._message_limit, last=True))
             return self._read()
         except ProtocolError:
             self._state = _FAILED
-            self._data = b""
-            self._position = 0
-            self._pieces = self._kept = None
+            self._pieces = None
+            frames.drop()
             raise
 
     def reset(self) -> None:
         """Forget everything, as if the connection began anew; what was agreed on stays, inflated windows included."""
-        self._data = b""
-        self._position = 0
+        self._frames.drop()
         self._state = _FRAME
         self._end_message()
 
     @property
     def drained(self) -> bool:
         """Whether every byte was used; events may follow only when more are pushed."""
-        return self._position == len(self._data)
+        frames = self._frames
+        return frames.position == len(frames.data)
 
     @property
     def idle(self) -> bool:
         """Whether it stands between two messages, with nothing of the next frame."""
-        return self._state == _FRAME and self._kind == 0 and self._position == len(self._data)
+        return self._state == _FRAME and self._kind == 0 and self.drained
 
-    # Reading a frame ------------------------------------------------------------------------------------------
+    # Frames ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> Event | None:
         self.interrupted = False
         fragments = 0
         while True:
             if self._state == _FRAME:
-                if not self._read_header():
+                if not self._begin():
                     return None
             elif self._state == _DATA:
                 event = self._read_data()
@@ -239,137 +209,74 @@ class WsParser:
                     self.interrupted = True
                     return None
             elif self._state == _CONTROL:
-                payload = self._read_control()
-                return None if payload is None else self._control(payload)
+                return self._read_control()
             elif self._state == _CLOSED:
-                self._data = b""
-                self._position = 0
+                self._frames.drop()
                 return None
             else:
                 raise ParserStateError("the parser has failed before")
 
-    def _read_header(self) -> bool:
-        """Read what comes before the payload, once all of it is there; complain about what is already wrong."""
-        data = self._data
-        at = self._position
-        there = len(data) - at
-        if there == 0:
+    def _begin(self) -> bool:
+        """Begin a frame, once its header is there."""
+        frames = self._frames
+        if not frames.read_header(in_message=self._kind != 0, compression=self._inflater is not None):
             return False
-        first = data[at]
+        first = frames.first
         opcode = first & 15
-        check_first(first, in_message=self._kind != 0, compression=self._inflater is not None)
-        if there == 1:
-            return False
-        check_second(data[at + 1], opcode, masked=self._role)
-        length, size = read_length(data, at)
-        if length < 0:
-            return False
+        compressed = self._compressed if opcode == CONTINUATION else first & RSV1 != 0
         if opcode < CLOSE:
-            self._check_limits(first, length)
-        at += size
-        if self._role:
-            if len(data) - at < 4:
-                return False
-            self._key = bytes(data[at : at + 4])
-            at += 4
-        self._begin(first, length, at)
-        return True
-
-    def _check_limits(self, first: int, length: int) -> None:
-        limits = self.limits
-        if length > limits.frame:
-            raise FrameTooBigError(f"a frame has {length} bytes; the limit is {limits.frame}")
-        compressed = self._compressed if first & 15 == CONTINUATION else first & RSV1 != 0
-        if not compressed and self._size + length > limits.message:
-            raise MessageTooBigError(f"the message has more than {limits.message} bytes")
-
-    def _begin(self, first: int, length: int, payload_at: int) -> None:
-        self._position = payload_at
-        self._opcode = opcode = first & 15
-        self._final = first >= FIN
-        self._left = length
+            self._check_limits(frames.left, compressed=compressed)
+        if not frames.enter():
+            return False
         if opcode >= CLOSE:
             self._state = _CONTROL
-            return
+            return True
         self._state = _DATA
         if opcode != CONTINUATION:
             self._kind = opcode
-            self._compressed = first & RSV1 != 0
+            self._compressed = compressed
+        return True
 
-    def _read_control(self) -> bytes | None:
-        if len(self._data) - self._position < self._left:
+    def _check_limits(self, length: int, *, compressed: bool) -> None:
+        limits = self.limits
+        if length > limits.frame:
+            raise FrameTooBigError(f"a frame has {length} bytes; the limit is {limits.frame}")
+        if not compressed and self._size + length > limits.message:
+            raise MessageTooBigError(f"the message has more than {limits.message} bytes")
+
+    def _read_control(self) -> Event | None:
+        frames = self._frames
+        if frames.there < frames.left:
             return None
-        return self._take(self._left)
-
-    def _control(self, payload: bytes) -> Event:
+        payload = frames.take_payload()
+        opcode = frames.first & 15
         self._state = _FRAME
-        if self._opcode == PING:
+        if opcode == PING:
             return Ping(payload)
-        if self._opcode == PONG:
+        if opcode == PONG:
             return Pong(payload)
         code, reason = decode_close(payload)
         self._state = _CLOSED
         self._end_message()
         return Close(code, reason)
 
-    def _take(self, most: int) -> bytes:
-        """Take up to so many bytes of the payload, unmasked."""
-        start = self._position
-        end = min(start + most, len(self._data))
-        self._position = end
-        size = end - start
-        self._left -= size
-        if not self._role:
-            return bytes(self._data[start:end])
-        key = self._key
-        self._turn_key(size)
-        return apply_mask(self._data, key, start, end)
-
-    def _turn_key(self, size: int) -> None:
-        turn = size & 3
-        if turn:
-            self._key = self._key[turn:] + self._key[:turn]
-
-    def _keep(self, size: int) -> None:
-        """Put aside what has come of a large frame: its parts are unmasked and put together in one go."""
-        kept = self._kept
-        if kept is None:
-            kept = self._kept = []
-            self._kept_from = self._position
-            self._kept_size = 0
-        kept.append(self._data)
-        self._kept_size += size
-        self._left -= size
-        self._position = len(self._data)
-
-    def _take_kept(self, there: int) -> bytes:
-        """Return what was put aside, and what there is now, unmasked."""
-        more = min(self._left, there)
-        self._keep(more)
-        self._position = more
-        kept = self._kept
-        assert kept is not None
-        self._kept = None
-        key = self._key if self._role else None
-        self._turn_key(self._kept_size)
-        return gather(kept, self._kept_from, self._kept_size, key)
-
-    # Reading a message ----------------------------------------------------------------------------------------
+    # Messages -------------------------------------------------------------------------------------------------
 
     def _read_data(self) -> Event | None:
         """Take what is there of a data frame; return the message, or the piece of it, that it completes."""
-        there = len(self._data) - self._position
-        if there < self._left:
+        frames = self._frames
+        there = frames.there
+        if there < frames.left:
             if there == 0:
                 return None
             if there >= SMALL and self._kind == BINARY and not self._compressed and not self._fragments:
-                self._keep(there)
+                frames.keep()
                 return None
-        piece = self._take(self._left) if self._kept is None else self._take_kept(there)
-        frame_ended = self._left == 0
+        piece = frames.take_payload()
+        frame_ended = frames.left == 0
         if frame_ended:
             self._state = _FRAME
-        last = frame_ended and self._final
+        last = frame_ended and frames.first >= FIN
         if self._compressed:
             assert self._inflater is not None
             piece = self._inflater.inflate(piece, self._message_limit - self._size, last=last)
@@ -418,4 +325,4 @@ class WsParser:
     def _end_message(self) -> None:
         self._kind = self._size = 0
         self._compressed = False
-        self._pieces = self._kept = None
+        self._pieces = None

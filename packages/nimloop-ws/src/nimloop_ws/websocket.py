@@ -1,11 +1,11 @@
 """One WebSocket, of a server or of a client: messages in, messages out, and an end that both sides know of.
 
-Reading. Messages are handed out as they are complete, some per turn of the loop; then the others are served first.
+What it does is told in modules of functions about it: `_reading` and `_flow`, `_sending`, `_ending`, `_liveness`; its
+states in `_state`.
+
 Nothing more is read while the program has paused it, and, on a server, while the peer does not take what it was sent
 (`WsLimits.high_water`): a peer that never reads costs a bounded amount. A client goes on reading, or two of ours could
-wait for each other.
-
-Ending. See `nimloop_ws._state` and `nimloop_ws._ending`. `on_close` comes once, from the loop, on every path.
+wait for each other. `on_close` comes once, from the loop, on every path.
 """
 
 from __future__ import annotations
@@ -15,28 +15,20 @@ from typing import Final, final
 
 from nimloop_core import Deadline, Loop, Timer
 from nimloop_http import HttpRequest
-from nimloop_net import Address, Connection, ConnectionClosedError
+from nimloop_net import Address, Connection
 from nimloop_ws import _state as st
-from nimloop_ws._codec import encode_frame
-from nimloop_ws._ending import begin_close, callback_failed, fail, gone, guard, peer_closed
-from nimloop_ws._events import Close, Event, Fragment, Ping, Pong
+from nimloop_ws._ending import begin_close, callback_failed, gone
+from nimloop_ws._flow import begin_turn, hold, release
 from nimloop_ws._frame_py import Buffer
 from nimloop_ws._liveness import look_for_life
+from nimloop_ws._reading import advance, hand_out_rest, peer_caught_up
+from nimloop_ws._sending import check_can_send, send_control, send_message
 from nimloop_ws._stream import MessageStream
 from nimloop_ws.deflate import Agreement, Deflater
-from nimloop_ws.errors import (
-    FragmentError,
-    ProtocolError,
-    WebSocketClosedError,
-)
 from nimloop_ws.frames import (
     BINARY,
-    CLOSE,
-    FIN,
-    MAX_CONTROL_PAYLOAD,
     PING,
     PONG,
-    RSV1,
     TEXT,
     CloseCode,
     MaskSource,
@@ -44,18 +36,6 @@ from nimloop_ws.frames import (
 )
 from nimloop_ws.parser import WsParser
 from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
-
-# What is done in one turn: this many bytes of messages, each event counting as so many at least.
-_TURN_BYTES: Final = 1 << 20
-_EVENT_BYTES: Final = 1024
-
-_JOIN_BYTES: Final = 65536  # a larger payload is queued beside its header instead of being copied behind it
-
-
-_PAUSE: Final = "nimloop-ws"  # the connection's name for all of them
-
-_WHOLE_TEXT: Final = FIN | TEXT
-_WHOLE_BINARY: Final = FIN | BINARY
 
 
 @final
@@ -262,28 +242,15 @@ class WebSocket:
         follows. Raises `WebSocketClosedError` after `close` and after `on_close`, and `FragmentError` while a message
         is being streamed. More than `WsLimits.buffer` unsent bytes end the connection.
         """
-        if self._state != st.OPEN or self._stream is not None:
-            self._check_can_send()
-            return False
-        if isinstance(message, str):
-            first = _WHOLE_TEXT
-        else:
-            first = _WHOLE_BINARY
-            if type(message) is not bytes:
-                message = bytes(memoryview(message))  # which refuses what is no buffer
-        if self._deflater is not None and compress is not False:
-            payload = self._deflated(message, compress=compress)
-            if payload is not None:
-                return self.send_frame(first | RSV1, payload)
-        return self.send_frame(first, message)
+        return send_message(self, message, compress=compress)
 
     def send_text(self, text: str, *, compress: bool | None = None) -> bool:
         """Send a text message, like `send`; anything but str raises TypeError."""
-        return self.send(str.__str__(text), compress=compress)
+        return send_message(self, str.__str__(text), compress=compress)
 
     def send_binary(self, data: Buffer, *, compress: bool | None = None) -> bool:
         """Send a binary message, like `send`; a str raises TypeError."""
-        return self.send(data if type(data) is bytes else memoryview(data), compress=compress)
+        return send_message(self, data if type(data) is bytes else memoryview(data), compress=compress)
 
     def stream_text(self, *, compress: bool | None = None) -> MessageStream:
         """Begin a text message that is sent piece by piece, as fragments. Raises like `send`."""
@@ -295,68 +262,17 @@ class WebSocket:
 
     def ping(self, payload: bytes = b"") -> bool:
         """Send a ping; `on_pong` gets the answer. Returns and raises like `send`; ValueError above 125 bytes."""
-        return self._send_control(PING, payload)
+        return send_control(self, PING, payload)
 
     def pong(self, payload: bytes = b"") -> bool:
         """Send a pong that nobody asked for; pings are answered without that. Returns and raises like `ping`."""
-        return self._send_control(PONG, payload)
-
-    def _send_control(self, opcode: int, payload: bytes) -> bool:
-        if len(payload) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(f"a control frame has at most {MAX_CONTROL_PAYLOAD} bytes, not {len(payload)}")
-        if self._state != st.OPEN:
-            self._check_can_send()
-            return False
-        return self.send_frame(FIN | opcode, payload)
-
-    def _deflated(self, message: str | bytes, *, compress: bool | None) -> bytes | None:
-        """Return the message compressed, or None if it should not be."""
-        assert self._deflater is not None
-        assert self.agreement is not None
-        if compress is None and len(message) < self.agreement.deflate.threshold:
-            return None
-        data = message.encode() if isinstance(message, str) else message
-        return self._deflater.compress(data)
+        return send_control(self, PONG, payload)
 
     def _begin_stream(self, opcode: int, *, compress: bool | None) -> MessageStream:
-        self._check_can_send()
+        check_can_send(self)
         deflater = None if compress is False else self._deflater
         self._stream = stream = MessageStream(self, opcode, deflater)
         return stream
-
-    def _check_can_send(self) -> None:
-        if self._state == st.CLOSED or self._close_called:
-            raise WebSocketClosedError(f"cannot send on a WebSocket that is {self.state}")
-        if self._stream is not None:
-            raise FragmentError("a message is being streamed: end it before another one is sent")
-
-    def send_frame(self, first: int, payload: str | bytes) -> bool:
-        """Send a frame as it is; for the parts of this package."""
-        masks = self._masks
-        if self._idle is not None and first & 15 < CLOSE:
-            self._idle.set_ns(self._idle_ns)
-        if masks is not None:
-            return self.send_encoded(encode_frame(first, payload, masks.next()))
-        if type(payload) is bytes and len(payload) > _JOIN_BYTES:
-            self.send_encoded(b"%c\x7f%b" % (first, len(payload).to_bytes(8, "big")))
-            return self.send_encoded(payload)
-        return self.send_encoded(encode_frame(first, payload, None))
-
-    def send_encoded(self, data: bytes) -> bool:
-        """Send bytes as they are, likewise."""
-        if len(data) > _JOIN_BYTES:
-            # A message may be larger than the limit, which is for those who never stop sending.
-            waiting = self.connection.write_buffer_size
-            if waiting <= self._buffer_limit:
-                self.connection.max_buffer = max(self._buffer_limit, waiting + len(data))
-        try:
-            if self.connection.send(data):
-                return True
-        except ConnectionClosedError:
-            return False  # `on_close` follows
-        if self._masks is None and self._state == st.OPEN:
-            self._hold(st.BEHIND)
-        return False
 
     def forget_window(self) -> None:
         """Take note that the peer got a compressed message that this WebSocket's compressor does not know."""
@@ -374,112 +290,26 @@ class WebSocket:
 
         Pings are not answered meanwhile, and the WebSocket's own pings are not expected to be.
         """
-        self._hold(st.BY_PROGRAM)
+        hold(self, st.BY_PROGRAM)
 
     def resume(self) -> None:
         """Hand out messages again, beginning with those that have arrived meanwhile."""
         if self._held & st.BY_PROGRAM:
-            self._release(st.BY_PROGRAM)
-
-    def _hold(self, reason: int) -> None:
-        self._held |= reason
-        self.connection.pause_reading(_PAUSE)
-
-    def _release(self, reason: int) -> None:
-        self._held &= ~reason
-        if self._held:
-            return
-        if self._advancing or self._parser.drained:
-            self.connection.resume_reading(_PAUSE)
-        else:
-            self._end_turn()
-
-    def _end_turn(self) -> None:
-        self._hold(st.TURN_OVER)
-        self.connection.loop.call_soon(self._on_turn)
+            release(self, st.BY_PROGRAM)
 
     def _on_turn(self) -> None:
-        self._held &= ~st.TURN_OVER
-        if not self._held:
-            self.connection.resume_reading(_PAUSE)
-            self._advance()
+        if begin_turn(self):
+            advance(self)
 
     def _on_data(self, _connection: Connection, data: bytes) -> None:
         if self._silence == st.PINGED:
             self._progress += len(data)
         self._parser.push(data)
         if not self._held:
-            self._advance()
-
-    def _advance(self) -> None:
-        """Hand out what is there, as much as one turn allows."""
-        parser = self._parser
-        left = _TURN_BYTES
-        self._advancing = True
-        try:
-            while not self._held:
-                try:
-                    event = parser.next_event()
-                except ProtocolError as error:
-                    # Its traceback would tie the error and the frames of the parser, hence this object, into a cycle.
-                    fail(self, error.with_traceback(None))
-                    return
-                if event is None:
-                    if parser.interrupted:
-                        self._end_turn()
-                    return
-                self._silence = st.HEARD
-                left -= _EVENT_BYTES
-                try:
-                    if type(event) is str or type(event) is bytes:
-                        left -= len(event)
-                        if self._idle is not None:
-                            self._idle.set_ns(self._idle_ns)
-                        if self.on_message is not None and self._state == st.OPEN:
-                            self.on_message(self, event)
-                    else:
-                        self._on_event(event)
-                except Exception as error:
-                    callback_failed(self, error)
-                if left < 0:
-                    self._end_turn()
-        finally:
-            self._advancing = False
-
-    def _on_event(self, event: Event) -> None:
-        """Do what a control frame, or a fragment, asks for."""
-        if isinstance(event, Ping):
-            if self._state != st.OPEN:
-                return
-            if self.connection.write_buffer_size > self.connection.high_water:
-                self._pong_owed = event.payload  # RFC 6455 §5.5.3: of several pings, the last one may be answered
-            else:
-                self.send_frame(FIN | PONG, event.payload)
-        elif isinstance(event, Pong):
-            if self.on_pong is not None and self._state == st.OPEN:
-                self.on_pong(self, event.payload)
-        elif isinstance(event, Fragment):
-            if self._idle is not None:
-                self._idle.set_ns(self._idle_ns)
-            if self.on_fragment is not None and self._state == st.OPEN:
-                self.on_fragment(self, event.data, event.last)
-        elif isinstance(event, Close):
-            peer_closed(self, event)
+            advance(self)
 
     def _on_drain(self, _connection: Connection) -> None:
-        if self._pong_owed is not None:
-            payload, self._pong_owed = self._pong_owed, None
-            if self._state == st.OPEN:
-                self.send_frame(FIN | PONG, payload)
-        if self._held & st.BEHIND:
-            self._release(st.BEHIND)
-        if self._stream is not None:
-            guard(self, self._stream.drained)
-        if self.on_drain is not None and self._state == st.OPEN:
-            try:
-                self.on_drain(self)
-            except Exception as error:
-                callback_failed(self, error)
+        peer_caught_up(self)
 
     # Ending ---------------------------------------------------------------------------------------------------
 
@@ -506,6 +336,7 @@ class WebSocket:
         begin_close(self, encode_close(CloseCode.GOING_AWAY, "idle"))
 
     def _on_close(self, _connection: Connection, error: Exception | None) -> None:
+        hand_out_rest(self)
         gone(self, error)
 
     def _on_ping_timer(self) -> None:

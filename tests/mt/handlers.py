@@ -31,6 +31,8 @@ def answer(req: HttpRequest, res: HttpResponse) -> None:
             waiting.set()
             released.wait()
             res.send("late")
+        case "/begin":
+            res.stream().write("begun")
         case "/exit":
             os._exit(3)
         case "/cpus":
@@ -66,3 +68,25 @@ def make(server: HttpServer) -> OnRequest:
 def broken(_server: HttpServer) -> OnRequest:
     """A factory that fails."""
     raise RuntimeError("no luck")
+
+
+def ending(_server: HttpServer) -> OnRequest:
+    """A factory that wants to end it all."""
+    sys.exit("no more")
+
+
+class Unreadable:
+    """A handler that can be sent to another process, and not be read there."""
+
+    def __call__(self, _req: HttpRequest, res: HttpResponse) -> None:
+        """Answer."""
+        res.send("read")
+
+    def __getstate__(self) -> int:
+        """Say who has written it."""
+        return os.getpid()
+
+    def __setstate__(self, state: int) -> None:
+        """Fail, but for its writer."""
+        if state != os.getpid():
+            raise ValueError("not for you")

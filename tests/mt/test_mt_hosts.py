@@ -22,7 +22,7 @@ from tests.mt.running import Program
 from tests.mt.serving import PATIENCE, Mode, ask, members, seen, serving, until
 
 from nimloop_mt import MultiThreadHttpServer
-from nimloop_mt._hosts import describe_exit
+from nimloop_mt._hosts import Spawned, describe_exit
 from nimloop_mt._supervisor import Supervisor
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="proc(5)")
@@ -192,3 +192,48 @@ def test_members_of_threads_have_no_process() -> None:
     with serving(server):
         assert server.pids == []
         assert len(members(server)) == 2
+
+
+def test_a_process_that_ends_before_it_is_told_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is noticed like any other end. The settings are more than a pipe takes."""
+    program = shutil.which("true")
+    assert program is not None
+    monkeypatch.setattr(sys, "executable", program)
+    near, far = socket.socketpair()
+    with near, far:
+        host = Spawned(bytes(1 << 20), [], near, None)
+        until(host.ended)
+        assert host.ended() == "exit status 0"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_copy_that_has_ended_is_sent_no_signal(provoked: Provoked) -> None:
+    """Its number may be somebody else's by then; how it ended is told as often as one asks."""
+    provoked("has ended: enough")
+    server = MultiThreadHttpServer(handlers.answer, workers=1, mode="processes", start_method="fork")
+    with serving(server) as port:
+        assert ask(port)[0] == 200
+        (member,) = members(server)
+        host = member.host
+        assert host is not None
+        server._tell(lambda _supervisor: member.kill("enough"))
+        until(lambda: member not in members(server) and server.ready)
+        host.interrupt()
+        assert host.kill()
+        assert [host.ended(), host.ended()] == ["signal SIGKILL"] * 2
+
+
+def test_where_the_kernel_does_not_tell_of_the_end(monkeypatch: pytest.MonkeyPatch, provoked: Provoked) -> None:
+    """pidfd_open(2) may be forbidden in a container: then it is looked at from time to time."""
+
+    def forbidden(_pid: int) -> int:
+        raise PermissionError
+
+    provoked("signal SIGKILL")
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+    server = MultiThreadHttpServer(handlers.answer, workers=1, mode="processes")
+    with serving(server) as port:
+        (victim,) = server.pids
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: server.ready and victim not in server.pids)
+        assert ask(port)[0] == 200

@@ -10,8 +10,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from tests.mt.conftest import Provoked
 
-from nimloop_mt import ModeError
+from nimloop_mt import ModeError, _interpreter
 from nimloop_mt._interpreter import choose_mode, extensions, gil_culprits, has_gil, is_free_threaded, switches_gil_on
 
 
@@ -38,6 +39,26 @@ def test_the_mode_is_what_the_interpreter_and_the_system_can_do(monkeypatch: pyt
     assert choose_mode("auto") == "threads"
     with pytest.raises(ModeError, match="use threads"):
         choose_mode("processes")
+
+
+def test_an_interpreter_that_cannot_be_started_finds_nobody_guilty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded ones may have no program of their own."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert not switches_gil_on("json")
+
+
+@pytest.mark.parametrize("culprits", [["_slow", "_old"], []])
+def test_a_free_threaded_interpreter_says_why_it_has_a_gil(
+    culprits: list[str], monkeypatch: pytest.MonkeyPatch, provoked: Provoked
+) -> None:
+    """Workers are processes then, unless threads are wanted; without the lock they are threads."""
+    monkeypatch.setattr(_interpreter, "is_free_threaded", lambda: True)
+    monkeypatch.setattr(_interpreter, "has_gil", lambda: True)
+    monkeypatch.setattr(_interpreter, "gil_culprits", lambda _names: culprits)
+    provoked(f"the GIL was switched on {'again by _slow, _old' if culprits else 'by PYTHON_GIL=1'}")
+    assert choose_mode("auto") == "processes"
+    monkeypatch.setattr(_interpreter, "has_gil", lambda: False)
+    assert [choose_mode("auto"), choose_mode("threads")] == ["threads", "threads"]
 
 
 GUILTY = """

@@ -16,6 +16,7 @@ from tests.mt.running import Program
 from tests.mt.serving import PATIENCE, until
 
 from nimloop_http._arguments import parser as parser_of_http
+from nimloop_mt import MultiThreadHttpServer
 from nimloop_mt.__main__ import _parser, main
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -147,6 +148,20 @@ def test_a_health_port() -> None:
     with Program("tests.mt.handlers:answer", "--workers", "1", "--health-port", str(health)) as program:
         assert get(program.port) == b"answer to /"
         assert get(health, "/ready") == b"ready\n"
+        program.send(signal.SIGTERM)
+        assert program.finish()[0] == 0
+
+
+def test_what_is_cut_off_is_told() -> None:
+    """The grace is over, and a request is still under way; the exit status is that of a stop all the same."""
+    with Program("tests.mt.handlers:answer", "--mode", "threads", "--workers", "1", "--grace", "0.1") as program:
+        with socket.create_connection(("127.0.0.1", program.port), timeout=PATIENCE) as client:
+            client.sendall(b"GET /begin HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            program.send(signal.SIGTERM)
+            status, _, errors = program.finish()
+        assert status == 0
+        assert "cut off at the end: 1 connections; killed: 0 workers" in errors
 
 
 @pytest.mark.parametrize(
@@ -169,6 +184,24 @@ def test_a_wrong_call_has_status_2_and_one_reason(arguments: list[str], why: str
     assert (status, output) == (2, "")
     assert why in errors
     assert "Traceback" not in errors
+
+
+def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason is the system's, and the status that of what could not begin."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["tests.mt.handlers:answer", "--workers", "1", "--port", str(port)]) == 2
+    assert capsys.readouterr().err == f"nimloop_mt: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+
+
+def test_ctrl_c_before_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a name is looked up, for instance: the shell's number for it, and no traceback."""
+
+    def interrupt(*_arguments: object, **_settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MultiThreadHttpServer, "listen", interrupt)
+    assert main(["tests.mt.handlers:answer", "--workers", "1"]) == 130
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

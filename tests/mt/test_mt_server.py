@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -17,8 +18,9 @@ from tests.mt import handlers
 from tests.mt.conftest import Provoked
 from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
 
+from nimloop_core import BackendUnavailableError
 from nimloop_http import HttpRequest, HttpResponse, Limits
-from nimloop_mt import ModeError, MultiThreadHttpServer, ServerStartedError, WorkerStartError
+from nimloop_mt import ModeError, MultiThreadHttpServer, ServerStartedError, WorkerStartError, _sockets
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="descriptors that are inherited"),
@@ -324,5 +326,68 @@ def test_wrong_settings() -> None:
         MultiThreadHttpServer()
     with pytest.raises(ValueError, match="positive"):
         MultiThreadHttpServer(handlers.answer, workers=-1)
+    with pytest.raises(ValueError, match="give proxies"):
+        MultiThreadHttpServer(handlers.answer, proxy_protocol=True)
     with pytest.raises(ModeError, match="share"):
         MultiThreadHttpServer(handlers.answer, mode="threads", max_memory=1)
+
+
+def test_join_before_and_close_after_the_start(descriptors: Callable[[], set[str]]) -> None:
+    """There is nothing to wait for, and nothing left behind; a server that runs is ended by `close`."""
+    before = descriptors()
+    server = MultiThreadHttpServer(handlers.answer, workers=2, mode="threads")
+    ((_, port),) = server.listen("127.0.0.1", 0)
+    assert server.join() is None
+    server.start()
+    assert ask(port)[0] == 200
+    server.close()
+    assert server.join() is not None
+    server.close()
+    until(lambda: descriptors() == before)  # a thread takes its time to end
+    with pytest.raises(ConnectionRefusedError):
+        ask(port)
+
+
+def test_a_backend_that_is_not_here_is_told() -> None:
+    """By the caller's own exception; the server has ended."""
+    server = MultiThreadHttpServer(handlers.answer, workers=1, mode="threads", backend="abacus")
+    server.listen("127.0.0.1", 0)
+    with pytest.raises(BackendUnavailableError, match="abacus"):
+        server.run()
+    assert server.addresses == []
+    with pytest.raises(ServerStartedError):
+        server.start()
+
+
+def test_a_handler_that_a_new_process_cannot_read_is_told_by_start() -> None:
+    """With what went wrong there."""
+    with MultiThreadHttpServer(handlers.Unreadable(), workers=1, mode="processes") as server:
+        server.listen("127.0.0.1", 0)
+        with pytest.raises(WorkerStartError, match="ValueError: not for you"):
+            server.start()
+
+
+def test_a_factory_that_wants_to_end_it_all_ends_its_worker() -> None:
+    """And says so."""
+    with MultiThreadHttpServer(factory=handlers.ending, workers=1, mode="processes") as server:
+        server.listen("127.0.0.1", 0)
+        with pytest.raises(WorkerStartError, match="SystemExit: no more"):
+            server.start()
+
+
+def test_a_port_that_is_lost_meanwhile_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else has taken it between the first place and the second."""
+    opened: list[socket.socket] = []
+
+    def listen(*arguments: object, **settings: object) -> list[socket.socket]:
+        if len(opened) == 2:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        opened.append(socket.create_server(("127.0.0.1", 0)))
+        return opened[-1:]
+
+    monkeypatch.setattr(_sockets, "listen_tcp", listen)
+    sockets = _sockets.Sockets(2, balances=True)
+    with pytest.raises(OSError, match="in use"):
+        sockets.listen("127.0.0.1", 0, backlog=1)
+    assert [sock.fileno() for sock in opened] == [-1, -1]
+    assert sockets.everything() == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -68,6 +70,7 @@ class Stage:
         self.born: list[float] = []
         self.started: list[str | None] = []
         self.reports: list[Report] = []
+        self.refused = 0  # how many of the next ones cannot be made
         care = Care(grace=1.0, watchdog=watchdog, start_timeout=60.0, max_requests=None, max_memory=None)
         self.supervisor = Supervisor(
             self.loop,
@@ -83,7 +86,10 @@ class Stage:
         self.supervisor.start()
 
     def launch(self, _member: Member, control: socket.socket) -> Puppet:
-        """Make a puppet."""
+        """Make a puppet, unless there is to be no process left for it."""
+        if self.refused:
+            self.refused -= 1
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.puppets.append(Puppet(control.dup()))
         self.born.append(self.loop.time())
         return self.puppets[-1]
@@ -270,3 +276,58 @@ def test_a_worker_that_cannot_be_killed_is_replaced(one: Stage, provoked: Provok
     one.puppets[1].say("ready")
     one.turn()
     assert one.supervisor.ready
+
+
+def test_without_a_process_left_it_tries_again(one: Stage, provoked: Provoked) -> None:
+    """fork(2): EAGAIN. That is damped like any death, and told."""
+    provoked("signal SIGKILL")
+    provoked("cannot be started: [Errno 11] Resource temporarily unavailable")
+    one.refused = 1
+    one.pause()
+    assert len(one.puppets) == 2
+    one.puppets[1].say("ready")
+    one.turn()
+    assert one.supervisor.ready
+
+
+def test_a_roll_before_the_start_and_after_the_end_is_nothing(two: Stage) -> None:
+    """There is nobody to replace, or nobody wanted any more."""
+    early = Stage(1)
+    early.supervisor.roll()
+    early.turn()
+    assert len(early.puppets) == 1
+    early.close()
+    two.stop(1.0)
+    two.supervisor.roll()
+    two.turn(1)
+    assert len(two.puppets) == 2
+
+
+def test_a_stop_during_a_pause_is_the_end(one: Stage, provoked: Provoked) -> None:
+    """Who would have been started after it never is."""
+    for _ in range(2):
+        provoked("signal SIGKILL")
+        one.pause()
+    provoked("signal SIGKILL")
+    one.puppets[-1].die()
+    one.turn()
+    one.turn(0.05)
+    assert one.supervisor.members == []
+    one.supervisor.stop()
+    one.turn(60)
+    assert len(one.puppets) == 3
+    assert [report.restarts for report in one.reports] == [2]
+
+
+def test_an_end_is_noticed_once(one: Stage, provoked: Provoked) -> None:
+    """Also of one whose channel has ended before it, and that is given up meanwhile."""
+    provoked("given up")
+    (member,) = one.supervisor.members
+    one.puppets[0].channel.close()
+    one.turn()
+    one.turn(0.05)  # it is looked at, and still runs
+    assert one.supervisor.members == [member]
+    member.give_up()
+    member.give_up()
+    one.turn()
+    assert len(one.puppets) == 2

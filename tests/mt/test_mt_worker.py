@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -19,7 +20,9 @@ from nimloop_core import Loop
 from nimloop_http import HttpServer
 from nimloop_mt import ModeError, MultiThreadHttpServer
 from nimloop_mt._channel import Channel
-from nimloop_mt._worker import _Worker
+from nimloop_mt._settings import Settings
+from nimloop_mt._supervisor import Supervisor
+from nimloop_mt._worker import _Worker, run_worker
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="descriptors that are inherited"),
@@ -52,9 +55,9 @@ def test_each_worker_is_tied_to_a_processor(mode: Mode) -> None:
     assert os.sched_getaffinity(0) == mine
 
 
-@pytest.mark.skipif(sys.platform == "linux", reason="there it exists")
-def test_tying_needs_a_system_that_can() -> None:
+def test_tying_needs_a_system_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused, not forgotten."""
+    monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(ModeError, match="sched_setaffinity"):
         MultiThreadHttpServer(handlers.answer, pin_cpus=True)
 
@@ -170,3 +173,50 @@ def test_a_connection_that_is_reset_on_its_way_to_a_worker_is_closed() -> None:
         assert descriptors() == max(before - 3, 0)  # both that were accepted, and the client
         supervisor.close()
         worker.channel.close()
+
+
+@both
+def test_a_message_that_says_nothing_is_passed_over(mode: Mode) -> None:
+    """One that a worker does not know, and a connection that was lost on its way, for want of a descriptor."""
+    server = MultiThreadHttpServer(handlers.answer, workers=1, mode=mode)
+    with serving(server) as port:
+        sent: list[bool] = []
+
+        def send(supervisor: Supervisor) -> None:
+            (member,) = supervisor.members
+            sent.extend(member.channel.send({"do": what}) for what in ("dance", "serve"))
+            member.ask()
+            sent.append(member.asked is not None)
+
+        server._tell(send)
+        until(lambda: len(sent) == 3 and members(server)[0].asked is None)
+        assert sent == [True, True, True]
+        assert ask(port)[0] == 200
+
+
+def settings(on_request: str = "tests.mt.handlers:answer") -> Settings:
+    """The settings of a plain server."""
+    return MultiThreadHttpServer(on_request, workers=1, mode="threads")._settings
+
+
+def test_a_socket_that_cannot_be_served_is_told() -> None:
+    """By the worker, through its channel; everything that it was given is closed."""
+    near, far = socket.socketpair()
+    datagrams = socket.socket(type=socket.SOCK_DGRAM)
+    with far:
+        run_worker(settings(), [datagrams], near, None, process=False)
+        (line, rest) = far.recv(1000).split(b"\n")
+        assert rest == b""
+        said = json.loads(line)
+        assert said["is"] == "failed"
+        assert said["why"]
+        assert far.recv(1000) == b""
+    assert datagrams.fileno() == near.fileno() == -1
+
+
+def test_a_worker_that_cannot_begin_when_nobody_is_there_any_more() -> None:
+    """It just ends."""
+    near, far = socket.socketpair()
+    far.close()
+    run_worker(settings("nowhere:x"), [], near, None, process=False)
+    assert near.fileno() == -1

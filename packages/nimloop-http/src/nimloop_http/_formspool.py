@@ -156,12 +156,12 @@ def _nameless(folder: str) -> int:
 
 def read_at(descriptor: int, offset: int, count: int) -> bytes:
     """Read from a position, whatever the descriptor's own is."""
-    if sys.platform != "win32":
-        return os.pread(descriptor, count, offset)
-    else:  # noqa: RET505 - for mypy, which skips the branch of another platform and not what follows one
+    if sys.platform == "win32":
         with _seek:
             os.lseek(descriptor, offset, os.SEEK_SET)
             return os.read(descriptor, count)
+    else:
+        return os.pread(descriptor, count, offset)
 
 
 _seek: Final = threading.Lock()

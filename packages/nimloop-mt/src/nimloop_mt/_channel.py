@@ -85,10 +85,10 @@ class Channel:
         """Read and deliver; False when there is nothing more for now."""
         fds: list[int] = []
         try:
-            if sys.platform != "win32":
-                data, fds, _, _ = socket.recv_fds(self._sock, _MOST, _MOST_FDS)
-            else:
+            if sys.platform == "win32":
                 data = self._sock.recv(_MOST)
+            else:
+                data, fds, _, _ = socket.recv_fds(self._sock, _MOST, _MOST_FDS)
         except BlockingIOError:
             return False
         except OSError:

@@ -18,7 +18,14 @@ from nimloop_mt.errors import ModeError, WorkerStartError
 
 _BOOT: Final = "import sys; sys.path[:] = {path!r}; from nimloop_mt._child import main; main()"
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    _NO_HANG: Final = 0
+    _KILL: Final = signal.SIGTERM
+
+    def _fork() -> int:
+        raise ModeError("Windows cannot copy a process")
+
+else:
     _NO_HANG: Final = os.WNOHANG
     _KILL: Final = signal.SIGKILL
 
@@ -37,13 +44,6 @@ if sys.platform != "win32":
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
-
-else:
-    _NO_HANG: Final = 0
-    _KILL: Final = signal.SIGTERM
-
-    def _fork() -> int:
-        raise ModeError("Windows cannot copy a process")
 
 
 class Host(Protocol):

@@ -74,10 +74,10 @@ def why_gil() -> str:
 
 def processor_numbers() -> list[int]:
     """Return the processors that this process may use: in a container for instance, not all there are."""
-    if sys.platform == "linux":
-        return sorted(os.sched_getaffinity(0))
-    else:  # noqa: RET505 - for mypy, which knows one of the two systems at a time
+    if sys.platform != "linux":
         return list(range(os.cpu_count() or 1))
+    else:  # noqa: RET505 - for mypy, which knows one of the two systems at a time
+        return sorted(os.sched_getaffinity(0))
 
 
 def choose_mode(asked: Mode) -> Literal["threads", "processes"]:

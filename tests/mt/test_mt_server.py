@@ -68,10 +68,10 @@ def test_m2_a_handler_that_cannot_be_loaded_is_told_by_start(mode: Mode, what: s
 
 @both
 def test_a_factory_that_fails_says_why(mode: Mode) -> None:
-    """The exception's name and its words."""
+    """The exception's name, its words and its place."""
     with MultiThreadHttpServer(factory=handlers.broken, workers=1, mode=mode) as server:
         server.listen("127.0.0.1", 0)
-        with pytest.raises(WorkerStartError, match="RuntimeError: no luck"):
+        with pytest.raises(WorkerStartError, match=r"RuntimeError: no luck \(.*handlers\.py, line \d+\)"):
             server.start()
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final, final
@@ -138,7 +139,11 @@ def _fail(control: socket.socket, error: BaseException) -> None:
 
 
 def _describe(error: BaseException) -> str:
-    text = str(error) if isinstance(error, ApplicationError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ApplicationError):
+        return str(error)[:4096]
+    text = f"{type(error).__name__}: {error}"
+    if not isinstance(error, SyntaxError):  # which says where, and was raised elsewhere
+        text += "".join(f" ({at.filename}, line {at.lineno})" for at in traceback.extract_tb(error.__traceback__)[-1:])
     return text[:4096]
 
 

@@ -59,7 +59,7 @@ def file(path: str) -> str:
 
 def included(text: str) -> str:
     """Return a text whose links are right on GitHub and on PyPI with links that are right here."""
-    text = re.sub(r"\]\((?:\.\./)+nimloop-(\w+)/README\.md", r"](../packages/\1.md", text)
+    text = re.sub(rf"\]\({SITE}packages/nimloop-(\w+)/README\.md", r"](../packages/\1.md", text)
     return text.replace(f"]({SITE}packages/nimloop-ws/docs/autobahn.md)", "](../packages/autobahn.md)")
 
 

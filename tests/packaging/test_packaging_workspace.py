@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,19 @@ def read(folder: Path) -> Project:
     return Project(folder, project["version"], {each.name: each for each in requirements})
 
 
+LAYERS = ("core", "net", "http", "ws", "mt")
 PROJECTS = {path.parent.name: read(path.parent) for path in ROOT.glob("packages/nimloop-*/pyproject.toml")}
 each_project = pytest.mark.parametrize("project", PROJECTS.values(), ids=PROJECTS)
+
+
+@each_project
+def test_readme_reads_well_at_the_index(project: Project) -> None:
+    """There a link has no folder to start from; and the first thing to know is how to install it."""
+    text = (project.folder / "README.md").read_text("utf-8")
+    assert re.findall(r"\]\((?!https://|#)[^)]*\)", text) == []
+    assert f"`python -m pip install {project.folder.name}`" in text.partition("\n## ")[0]
+    siblings = " ".join(f"./packages/nimloop-{name}" for name in LAYERS if name in chain(project))
+    assert f"`python -m pip install {siblings}`" in text.partition("\n## ")[0]
 
 
 def chain(project: Project) -> set[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import struct
 from typing import Self
 
 import pytest
@@ -13,10 +15,14 @@ from tests.ws.serving import Site
 from nimloop_http import HttpRequest, HttpResponse, HttpServer
 from nimloop_net import Connection
 from nimloop_ws import (
+    SERVER,
     Deflate,
+    Event,
     Opening,
+    Pong,
     WebSocket,
     WsLimits,
+    WsParser,
     WsServer,
     WsTimeouts,
     broadcast,
@@ -245,6 +251,45 @@ def test_a_server_that_ends_the_connection(site: Site) -> None:
             assert isinstance(client.failure(), BadResponseError)
 
 
+def test_a_server_that_resets_the_connection(site: Site) -> None:
+    """Before it has answered: the failure is the connection's own."""
+    with Fake(site) as server:
+        client = Client(site, server.url)
+        server.accept()
+        assert server.sock is not None
+        server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        server.sock.close()
+        assert isinstance(client.failure(), ConnectionResetError)
+
+
+def test_pings_of_a_server_that_does_not_read(site: Site) -> None:
+    """RFC 6455 §5.5.3: once it reads again, the last of them is answered; the others would have piled up."""
+    with Fake(site) as server:
+        client = Client(site, server.url, compression=None)
+        server.answer()
+        ws = client.open()
+        sock = server.sock
+        assert sock is not None
+        sent = 0
+        while ws.buffered < 2 * WsLimits().high_water:  # what the kernel takes grows for a while
+            ws.send(b"x" * 50_000)
+            sent += 1
+            site.settle(20)
+        sock.sendall(b"".join(encode_frame(9, b"%d" % i) for i in range(100)))
+        site.settle(20)
+        parser = WsParser(SERVER)
+        events: list[Event] = []
+
+        def answered() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                events.extend(parser.feed(sock.recv(1 << 18)))
+            return bool(events) and isinstance(events[-1], Pong)
+
+        site.until(answered)
+        assert events[:-1] == [b"x" * 50_000] * sent
+        assert str(events[-1]) == "Pong(b'99')"
+
+
 def test_a_refusal(site: Site) -> None:
     """It carries the server's answer."""
 
@@ -263,6 +308,10 @@ def test_nobody_listens(site: Site) -> None:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     assert isinstance(Client(site, f"ws://127.0.0.1:{port}/").failure(), OSError)
+    opening = connect(site.loop, f"ws://127.0.0.1:{port}/")  # and nobody asked to be told
+    assert repr(opening) == "<Opening active>"
+    site.until(lambda: not opening.active)
+    assert repr(opening) == "<Opening settled>"
 
 
 def test_a_server_that_says_nothing(timed: Site) -> None:
@@ -309,6 +358,8 @@ def test_wrong_calls(site: Site) -> None:
             connect(site.loop, url)
     with pytest.raises(ValueError):
         connect(site.loop, "ws://x/", headers=[("Host", "y")])
+    with pytest.raises(AttributeError):
+        connect(site.loop, "wss://localhost/", tls="no context")  # type: ignore[arg-type]
 
 
 def test_failing_callbacks(site: Site) -> None:

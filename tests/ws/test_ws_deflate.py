@@ -326,6 +326,22 @@ def test_another_module_in_place_of_zlib() -> None:
         Inflater(agreement(Deflate(zlib=module))).inflate(b"x", LIMIT, last=True)
 
 
+def test_what_another_module_does_not_call_its_error() -> None:
+    """It is nothing that the peer has done, and passes through."""
+
+    class Exhausted:
+        eof = False
+        unused_data = b""
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
+            raise MemoryError
+
+    module = types.ModuleType("other")
+    vars(module).update(decompressobj=lambda _wbits: Exhausted(), error=zlib.error)
+    with pytest.raises(MemoryError):
+        Inflater(agreement(Deflate(zlib=module))).inflate(b"x", LIMIT, last=True)
+
+
 def test_a_message_that_did_not_pass_through_here() -> None:
     """After a broadcast the compressor begins anew, and the peer's inflater goes on understanding it."""
     deflater, inflater = Deflater(agreement()), Inflater(agreement())

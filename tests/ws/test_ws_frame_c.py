@@ -188,6 +188,17 @@ def test_wrong_arguments(twin: ModuleType) -> None:
         twin.apply_mask("text", KEY, 0, 1)
 
 
+@each_twin
+def test_text_that_is_none(twin: ModuleType) -> None:
+    """Left to the careful reader, which tells where it goes wrong; as binary, or with an RSV bit, it is anything."""
+    for wrong in (b"\xff", b"ok \xc3", b"\xed\xa0\x80", b"x" * 5000 + b"\x80"):
+        for key in (None, KEY):
+            assert twin.read_frame(twin.encode_frame(0x81, wrong, key), 0, key is not None, 1 << 20) is None
+            for first in (0x82, 0xC1):
+                frame = twin.encode_frame(first, wrong, key)
+                assert twin.read_frame(frame, 0, key is not None, 1 << 20) == (first, wrong, len(frame))
+
+
 def test_the_fastest_is_picked() -> None:
     """C where it was built, unless it is forbidden, and it says which."""
     if os.environ.get("NIMLOOP_EXTENSION") != "off":
@@ -200,4 +211,16 @@ def test_the_fastest_is_picked() -> None:
         text=True,
         check=True,
     )
+    assert said.stdout == "Python\n"
+
+
+def test_where_it_was_not_built() -> None:
+    """The Python does it all."""
+    code = (
+        "import sys; sys.modules['nimloop_ws._frame_c'] = None\n"
+        "from nimloop_ws import _codec, _frame_py\n"
+        "assert _codec.read_frame is _frame_py.read_frame\n"
+        "print(_codec.IMPLEMENTATION)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     assert said.stdout == "Python\n"

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import trustme
 from tests.support.turning import PATIENCE
+from tests.ws.serving import in_thread
 from websockets.sync.client import connect as connect_websockets
 
+from nimloop_ws import WebSocket, WsServer
 from nimloop_ws.__main__ import main
 
 
@@ -144,3 +146,73 @@ def test_what_goes_wrong(capsys: pytest.CaptureFixture[str]) -> None:
         port = url.rstrip("/").rpartition(":")[2]
         assert main(["--port", port]) == 2
         assert port in capsys.readouterr().err
+
+
+@contextmanager
+def talking(url: str, said: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the client with a terminal's worth of patience: nothing is typed yet. `said` is what it says first."""
+    command = [sys.executable, "-m", "nimloop_ws", url]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as client:
+        assert client.stderr is not None
+        try:
+            if said:
+                assert client.stderr.readline() == said
+            yield client
+        finally:
+            client.kill()
+
+
+def test_ctrl_c_says_goodbye() -> None:
+    """The client closes with 1001 and waits for the answer; that is a good end."""
+    with serving() as (url, _), talking(url, "connected; end with Ctrl+D\n") as client:
+        client.send_signal(signal.SIGINT)
+        _, said = client.communicate(timeout=PATIENCE)
+        assert (client.returncode, said) == (0, "closed: 1001\n")
+
+
+def test_ctrl_c_while_it_connects() -> None:
+    """It gives up: nobody has answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with talking(f"ws://127.0.0.1:{listener.getsockname()[1]}/", "") as client:
+            sock, _ = listener.accept()
+            with sock:
+                assert sock.recv(4096).startswith(b"GET / HTTP/1.1\r\n")
+                client.send_signal(signal.SIGINT)
+                client.communicate(timeout=PATIENCE)
+        assert client.returncode == 1
+
+
+def test_binary_messages_are_told() -> None:
+    """Their size, and how they begin."""
+
+    def answer(ws: WebSocket, message: str | bytes) -> None:
+        ws.send(str(message).encode() * 40)
+
+    with in_thread(lambda loop: WsServer(loop, on_message=answer)) as (host, port):
+        said = talk(f"ws://{host}:{port}/", "ab\nc\n")
+    assert said.stdout == f"(80 bytes) {(b'ab' * 32).hex(' ')} …\n(40 bytes) {(b'c' * 40).hex(' ')}\n"
+
+
+def test_a_server_that_is_slow(tmp_path: Path) -> None:
+    """More is not read from the input than the server takes; in the end everything has arrived, in order."""
+    count = 30_000
+    heard: list[str | bytes] = []
+
+    def on_open(ws: WebSocket) -> None:
+        ws.pause()
+        ws.loop.call_later(0.2, ws.resume)  # by then some megabytes wait, or the client is slower than that
+
+    def on_message(_ws: WebSocket, message: str | bytes) -> None:
+        heard.append(message)
+
+    lines = tmp_path / "lines"
+    lines.write_text("".join(f"{i:0999}\n" for i in range(count)))
+    with (
+        in_thread(lambda loop: WsServer(loop, on_open=on_open, on_message=on_message)) as (host, port),
+        subprocess.Popen(["cat", str(lines)], stdout=subprocess.PIPE) as cat,
+    ):
+        command = [sys.executable, "-m", "nimloop_ws", f"ws://{host}:{port}/"]
+        ran = subprocess.run(command, stdin=cat.stdout, capture_output=True, timeout=PATIENCE, check=False)
+    assert ran.returncode == 0
+    assert heard == [f"{i:0999}" for i in range(count)]

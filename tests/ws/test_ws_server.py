@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from tests.ws.serving import ACCEPT, MASK, Site, handshake, without
+from tests.ws.serving import ACCEPT, MASK, Peer, Site, handshake, without
 
 from nimloop_http import HttpRequest, HttpResponse, HttpServer
 from nimloop_ws import Deflate, WebSocket, WsServer, encode_frame, upgrade
@@ -47,6 +47,33 @@ def test_a_frame_with_the_request(site: Site) -> None:
     assert peer.next() == "early"
     peer.send(encode_frame(1, "bird", mask=MASK)[4:])
     assert peer.next() == "bird"
+
+
+def test_a_socket_that_listens_already(site: Site) -> None:
+    """`adopt` serves on it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = listener.getsockname()
+    server = WsServer(site.loop, on_message=echo)
+    site.add(server)
+    server.adopt(listener)
+    with socket.create_connection(address) as sock:
+        sock.setblocking(False)
+        peer = Peer(site, sock)
+        peer.send(handshake() + encode_frame(1, "adopted", mask=MASK))
+        assert peer.next() == "adopted"
+
+
+def test_a_request_with_a_body(site: Site) -> None:
+    """It opens nothing: RFC 6455 §4.1 has no place for one, and what follows could be taken for frames."""
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        upgrade(req, res)
+
+    site.add(HttpServer(site.loop, on_request))
+    peer = site.dial()
+    peer.send(handshake("/", "Content-Length: 3") + b"abc")
+    peer.until(lambda: b"no body" in peer.body)
+    assert peer.status == 400
 
 
 def test_a_request_byte_by_byte(site: Site) -> None:

@@ -137,6 +137,29 @@ def test_a_message_piece_by_piece(site: Site) -> None:
     assert [peer.next(), peer.next()] == [b"1", "free again"]
 
 
+def test_a_stream_is_told_when_the_peer_has_caught_up(site: Site) -> None:
+    """W11: its `on_drain` follows a `write` that returned False; with the WebSocket the stream ends."""
+    peer, ws = opened(site)
+    peer.reading = False
+    unsent: list[int] = []
+    stream = ws.stream_binary()
+    stream.on_drain = lambda: unsent.append(ws.buffered)
+    while stream.write(b"x" * 50_000):
+        site.settle(1)
+    site.settle(20)
+    assert unsent == []
+    peer.reading = True
+    peer.until(lambda: unsent)
+    assert unsent[0] <= WsLimits().low_water
+    stream.end()
+    stream = ws.stream_text()
+    peer.until(lambda: peer.events)
+    ws.abort()
+    site.until(lambda: ws.closed)
+    with pytest.raises(FragmentError, match="or the WebSocket has"):
+        stream.write("too late")
+
+
 def test_a_message_handed_out_piece_by_piece(site: Site) -> None:
     """`on_fragment` gets what there is, before the message is complete, even within a frame."""
     pieces: list[tuple[str | bytes, bool]] = []
@@ -273,6 +296,23 @@ def test_we_close(site: Site) -> None:
     assert site.log == [("close", 4000, "")]
 
 
+def test_what_comes_after_our_close(site: Site) -> None:
+    """W4: pings are not answered any more, pieces of messages not handed out; a violation ends it at once."""
+    pieces: list[str | bytes] = []
+    peer, ws = opened(site, on_fragment=lambda _ws, data, _last: pieces.append(data))
+    ws.close(1000, "enough")
+    peer.frame(1, "not wanted", fin=False)
+    peer.frame(9, b"there?")
+    peer.pong(b"here")
+    peer.send(encode_frame(1, "not masked"))
+    assert peer.next_close() == (1000, "enough")
+    assert peer.wait_end()
+    assert peer.events == []
+    site.until(lambda: ws.closed)
+    assert pieces == []
+    assert site.log == [("error", "FrameError"), ("close", 1006, "")]
+
+
 def test_codes_that_must_not_be_sent(site: Site) -> None:
     """They raise, and nothing has happened."""
     peer, ws = opened(site)
@@ -320,6 +360,17 @@ def test_a_reset_connection(site: Site) -> None:
     site.until(lambda: ws.closed)
     assert isinstance(errors[0].__cause__, ConnectionResetError)
     assert site.log == [("close", 1006, "")]
+
+
+def test_many_messages_and_the_end_right_behind_them(site: Site) -> None:
+    """More than one turn hands out, and the connection is gone before the next: none of them is lost."""
+    peer, _ = opened(site, on_message=site.note_message)
+    packet = b"".join(encode_frame(2, b"%d" % i, mask=MASK) for i in range(3000))
+    peer.send(packet)
+    peer.sock.close()
+    site.until(lambda: site.log and site.log[-1][0] == "close")
+    assert site.log[:3000] == [("message", b"%d" % i) for i in range(3000)]
+    assert site.log[3000:] == [("error", "ConnectionLostError"), ("close", 1006, "")]
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -371,6 +422,35 @@ def test_abort(site: Site) -> None:
     assert not peer.wait_end()
     site.until(lambda: ws.closed)
     assert site.log == [("close", 1006, "")]
+
+
+def test_what_it_says_of_itself(site: Site) -> None:
+    """Its loop, its peer, and a line for the log."""
+    peer, ws = opened(site)
+    assert ws.loop is site.loop
+    assert ws.peer == peer.sock.getsockname()
+    assert repr(ws) == f"<WebSocket open peer={ws.peer!r} unsent=0>"
+    assert (ws.close_code, ws.close_reason) == (None, "")
+    peer.close(4000, b"bye")
+    site.until(lambda: ws.closed)
+    assert repr(ws).startswith("<WebSocket closed peer=")
+    assert (ws.close_code, ws.close_reason) == (4000, "bye")
+
+
+def test_a_failing_on_drain(site: Site) -> None:
+    """It is reported, and the WebSocket is closed, as after any other callback."""
+
+    def fail(_ws: WebSocket) -> None:
+        raise ZeroDivisionError
+
+    peer, ws = opened(site, on_drain=fail)
+    peer.reading = False
+    while ws.send(b"x" * 50_000):
+        site.settle(1)
+    peer.reading = True
+    assert peer.next_close() == (1011, "")
+    assert [type(error) for error in site.errors] == [ZeroDivisionError]
+    site.errors.clear()
 
 
 def test_a_failing_callback_is_1011(site: Site) -> None:
@@ -627,6 +707,20 @@ def test_bytes_that_trickle_are_no_sign_of_life(timed: Site) -> None:
     assert timed.log[0] == ("error", "PongTimeoutError")
 
 
+def test_a_frame_on_its_way_is_a_sign_of_life(timed: Site) -> None:
+    """W11: asked for a sign, the peer is busy with a large message; so long as that goes on, it is there."""
+    peer, ws = opened(timed, timeouts=WsTimeouts(ping=10.0, pong=5.0))
+    message = b"x" * 500_000
+    frame = encode_frame(2, message, mask=MASK)
+    for at in range(0, len(frame), 10_000):
+        peer.send(frame[at : at + 10_000])
+        timed.pass_time(2)
+    assert ws.is_open
+    events = [peer.next(), peer.next()]
+    assert isinstance(events[0], Ping)
+    assert events[1] == message
+
+
 def test_a_paused_peer_is_not_pinged(timed: Site) -> None:
     """While the program has paused it, nobody would see its pong."""
     peer, ws = opened(timed, timeouts=WsTimeouts(ping=10.0, pong=5.0))
@@ -665,6 +759,22 @@ def test_idle(timed: Site) -> None:
     assert (close.code, close.reason) == (1001, "idle")
     peer.close(1001)
     peer.wait_end()
+
+
+def test_pieces_of_messages_are_not_idleness(timed: Site) -> None:
+    """W11: a message that is handed out as it comes keeps the WebSocket open."""
+    pieces: list[str | bytes] = []
+    peer, ws = opened(
+        timed, timeouts=WsTimeouts(idle=10.0, ping=None), on_fragment=lambda _ws, data, _last: pieces.append(data)
+    )
+    for piece in ("a", "b", "c"):
+        peer.frame(1 if piece == "a" else 0, piece, fin=False)
+        timed.settle()
+        timed.pass_time(9)
+    assert ws.is_open
+    assert pieces == ["a", "b", "c"]
+    timed.pass_time(1.2)
+    assert peer.next_close() == (1001, "idle")
 
 
 def test_idle_then_another_one_on_the_same_descriptor(timed: Site) -> None:

@@ -311,6 +311,8 @@ BAD = [
     (["{folder}", "--tls-key", "x"], "--tls-key needs --tls-cert"),
     (["{folder}", "--tls-cert", "{folder}/hello.txt"], "cannot load the certificate '{folder}/hello.txt': "),
     (["{folder}", "--tls-cert", "{folder}/nothing"], "cannot load the certificate '{folder}/nothing': No such file"),
+    (["{folder}", "--proxy", "10.0.0.1/8"], "--proxy: 10.0.0.1/8 has host bits set"),
+    (["{folder}", "--proxy-protocol"], "--proxy-protocol needs to know from whom: --proxy"),
     (["{folder}", "--fd", "999"], "descriptor 999 is no socket: Bad file descriptor"),
     (["{folder}", "--reload"], "--reload is for module:attr: a folder is always up to date"),
     (["{folder}", "--uds", "{uds}"], "a server is listening on '{uds}' already"),
@@ -503,6 +505,25 @@ def test_h13_handlers_and_wsgi_applications_are_told_apart(
     assert line.startswith(f"Serving apps:{attribute} at http://127.0.0.1:")
     assert get(port_of(line), "/x") == body
     assert program.end() == (0, "", "")
+
+
+@pytest.mark.parametrize("more", [(), ("--reload",)])
+def test_behind_a_proxy(applications: Path, start: Start, more: tuple[str, ...]) -> None:
+    """What ``--proxy`` names is believed, with what it writes and how; so are the options in a child that reloads."""
+    program = start(f"{applications.stem}:handler", "--port", "0", "--proxy", "127.0.0.0/8", *more)
+    forwarded = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "Forwarded": "for=192.0.2.6"}
+    connection = HTTPConnection("127.0.0.1", port_of(program.line()), timeout=PATIENCE)
+    connection.request("GET", "/x", headers=forwarded)
+    assert connection.getresponse().read() == b"handler /x https 192.0.2.7"
+    connection.close()
+    options = ("--proxy", "127.0.0.1", "--proxy-protocol", "--proxy-fields", "forwarded")
+    program = start(f"{applications.stem}:handler", "--port", "0", *options, *more)
+    port = port_of(program.line())
+    for address, fields in (("192.0.2.8", ""), ("127.0.0.1", "Forwarded: for=192.0.2.8\r\n")):
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+            head = f"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n"
+            sock.sendall(f"PROXY TCP4 {address} 127.0.0.1 1000 80\r\n{head}".encode())
+            assert b"".join(iter(lambda: sock.recv(65536), b"")).endswith(b"handler /x http 192.0.2.8")
 
 
 def test_h13_https(applications: Path, start: Start) -> None:

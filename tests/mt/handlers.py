@@ -37,6 +37,8 @@ def answer(req: HttpRequest, res: HttpResponse) -> None:
             os._exit(3)
         case "/cpus":
             res.send_json(sorted(os.sched_getaffinity(0)))
+        case "/client":
+            res.send(req.client_ip)
         case "/descriptors":
             listing = ["ls", "-l", "/proc/self/fd"]
             res.send(subprocess.run(listing, close_fds=False, capture_output=True, check=True).stdout)

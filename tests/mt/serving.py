@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,11 @@ def ask(port: int, path: str = "/") -> tuple[int, str, str]:
         return answer.status, answer.headers.get("Worker", ""), answer.read().decode()
     finally:
         client.close()
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Read to the end."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def until(holds: Callable[[], object]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
 from tests.mt.running import Program
-from tests.mt.serving import PATIENCE, Mode, ask, members, seen, serving, until
+from tests.mt.serving import PATIENCE, Mode, ask, members, read_all, seen, serving, until
 
 from nimloop_mt import MultiThreadHttpServer
 from nimloop_mt._hosts import Spawned, describe_exit
@@ -56,7 +56,7 @@ def test_a_thread_that_hangs_is_given_up(provoked: Provoked, descriptors: Callab
             until(lambda: seen(port, 2) - first)
             assert [ask(port)[0] for _ in range(20)] == [200] * 20
             handlers.released.set()
-            assert b"late" in b"".join(iter(lambda: client.recv(1000), b""))
+            assert b"late" in read_all(client)
     until(lambda: threading.active_count() == threads and descriptors() == before)
 
 
@@ -140,7 +140,7 @@ def test_a_stop_just_when_the_next_worker_of_a_roll_is_ready(mode: Mode, how: Li
         assert (report.aborted, report.killed) == (0, 0)
         assert len(clients) == 50
         for client in clients:
-            assert b"answer to /" in b"".join(iter(lambda: client.recv(65536), b""))  # noqa: B023 - called at once
+            assert b"answer to /" in read_all(client)
 
 
 def can_unshare() -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.mt.running import Program
-from tests.mt.serving import PATIENCE, until
+from tests.mt.serving import PATIENCE, read_all, until
 
 from nimloop_http._arguments import parser as parser_of_http
 from nimloop_mt import MultiThreadHttpServer
@@ -79,6 +79,52 @@ def test_serves_rolls_and_stops(what: str, text: bytes, mode: tuple[str, ...]) -
             assert get(program.port) == text
         program.send(signal.SIGTERM)
         assert program.finish() == (0, "", "")
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_service_manager_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, abstract: bool) -> None:
+    """sd_notify(3): once when all workers are ready, once when it begins to stop; never when a worker is replaced."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        name = f"@nimloop-{tmp_path}" if abstract else str(tmp_path / "notify")
+        manager.bind(name.replace("@", "\0"))
+        manager.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        with Program("tests.mt.handlers:answer", "--workers", "2", "--grace", "2") as program:
+            assert manager.recv(100) == b"READY=1"
+            assert get(program.port) == b"answer to /"
+            program.send(signal.SIGHUP)
+            program.send(signal.SIGTERM)
+            assert manager.recv(100) == b"STOPPING=1"
+            assert program.finish()[0] == 0
+
+
+def test_a_service_manager_that_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is said that it cannot be told, and served all the same."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    with Program("tests.mt.handlers:answer", "--workers", "1") as program:
+        assert get(program.port) == b"answer to /"
+        program.errors_until("cannot say READY=1")
+
+
+def test_behind_a_proxy() -> None:
+    """All workers believe the proxies that were named; with the PROXY protocol, nobody else gets in."""
+    with Program("tests.mt.handlers:answer", "--proxy", "127.0.0.1", "--proxy-fields", "forwarded") as program:
+        ask = urllib.request.Request(f"http://127.0.0.1:{program.port}/client", headers={"Forwarded": "for=192.0.2.7"})
+        with urllib.request.urlopen(ask, timeout=PATIENCE) as answer:
+            assert answer.read() == b"192.0.2.7"
+    options = ("--workers", "1", "--proxy", "127.0.0.0/8", "--proxy-protocol")
+    with Program("tests.mt.handlers:answer", *options) as program:
+        port = program.port
+        question = b"GET /client HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            client.sendall(b"PROXY TCP4 192.0.2.8 127.0.0.1 1000 80\r\n" + question)
+            assert read_all(client).endswith(b"192.0.2.8")
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            client.sendall(question)
+            try:
+                assert read_all(client) == b""
+            except ConnectionResetError:
+                pass  # with the question unread, a connection that is closed is reset
 
 
 @pytest.mark.parametrize("systemd", [False, True])
@@ -172,6 +218,8 @@ def test_what_is_cut_off_is_told() -> None:
         (["tests.mt.handlers:answer", "--tls-cert", "/nowhere"], "cannot load the certificate"),
         (["tests.mt.handlers:answer", "--workers", "many"], "expected a whole number"),
         (["/nowhere/at/all"], "cannot serve '/nowhere/at/all': No such file"),
+        (["tests", "--proxy", "nobody"], "--proxy: 'nobody' does not appear to be"),
+        (["tests", "--proxy-protocol"], "--proxy-protocol needs to know from whom"),
         (["tests", "--reload"], "a folder is always up to date"),
         (["tests.mt.handlers:answer", "--reload", "--fork"], "begin anew"),
         (["tests.mt.handlers:answer", "--reload", "--mode", "threads"], "begin anew"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
-from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
+from tests.mt.serving import PATIENCE, Mode, ask, members, read_all, roll, seen, serving, until
 
 from nimloop_core import Loop
 from nimloop_http import HttpServer
@@ -29,11 +29,6 @@ pytestmark = [
 ]
 both = pytest.mark.parametrize("mode", ["processes", "threads"])
 QUESTION = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-def read_all(client: socket.socket) -> bytes:
-    """Read to the end."""
-    return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 def descriptors() -> int:

@@ -26,9 +26,11 @@ from nimloop_http.command import (
     opened_sockets,
     say,
     tls_context,
+    trusted_proxies,
     versions,
 )
 from nimloop_http.limits import DEFAULT_TIMEOUTS
+from nimloop_http.proxy import TrustedProxies
 from nimloop_http.server import HttpServer, OnRequest, serve
 from nimloop_http.static import StaticFiles
 from nimloop_net import Address, AddressError
@@ -45,10 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stderr(options.log_level)
     try:
         tls = tls_context(options)
+        proxies = trusted_proxies(options)
         sockets = opened_sockets(options)
         if options.reload:
             return _reload(options, sockets, secure=tls is not None)
-        on_request, name = _application(options)
+        application = _application(options)
     except (ApplicationError, AddressError) as error:
         return fail(_PROGRAM, str(error))
     except OSError as error:
@@ -58,12 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         traceback.print_exc()
         return 1
-    return _serve(options, on_request, name, tls, sockets)
+    return _serve(options, application, tls, proxies, sockets)
 
 
 def _serve(
-    options: Namespace, on_request: OnRequest, name: str, tls: ssl.SSLContext | None, sockets: list[socket.socket]
+    options: Namespace,
+    application: tuple[OnRequest, str],
+    tls: ssl.SSLContext | None,
+    proxies: TrustedProxies | None,
+    sockets: list[socket.socket],
 ) -> int:
+    on_request, name = application
+
     def announce(server: HttpServer) -> None:
         if options.announce:
             say(f"Serving {name} at {link(server.addresses[0], secure=tls is not None)} (stop with Ctrl+C)")
@@ -79,6 +88,8 @@ def _serve(
             uds=options.uds,
             sockets=sockets,
             tls=tls,
+            proxies=proxies,
+            proxy_protocol=options.proxy_protocol,
             timeouts=replace(DEFAULT_TIMEOUTS, grace=options.grace),
             access_log=options.access_log,
             backend=options.backend,

@@ -49,6 +49,22 @@ def add_server_options(made: argparse.ArgumentParser) -> None:
         default=True,
         help="write a line for each request to standard error (default: on)",
     )
+    made.add_argument(
+        "--proxy",
+        metavar="NETWORK",
+        action="append",
+        default=[],
+        help="believe what a proxy there says of the client: an address or a network, or unix for a Unix socket",
+    )
+    made.add_argument(
+        "--proxy-fields",
+        choices=("x-forwarded", "forwarded"),
+        default="x-forwarded",
+        help="where it says so: X-Forwarded-For, -Proto and -Host, or Forwarded (default: %(default)s)",
+    )
+    made.add_argument(
+        "--proxy-protocol", action="store_true", help="each of its connections has to begin with a PROXY header"
+    )
     add_running_options(made)
 
 
@@ -93,6 +109,9 @@ def server_arguments(options: argparse.Namespace) -> list[str]:
         value = getattr(options, name)
         if value is not None:
             arguments += ["--" + name.replace("_", "-"), value]
+    for network in options.proxy:
+        arguments += ["--proxy", network]
+    arguments += ["--proxy-fields", options.proxy_fields, *(["--proxy-protocol"] if options.proxy_protocol else [])]
     return arguments
 
 

@@ -24,6 +24,7 @@ from nimloop_http._speaking import fail as fail
 from nimloop_http._speaking import log_to_stderr as log_to_stderr
 from nimloop_http._speaking import say as say
 from nimloop_http._speaking import versions as versions
+from nimloop_http.proxy import TrustedProxies
 from nimloop_net import Address, AddressError, inherited_sockets
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "run_until_signalled",
     "say",
     "tls_context",
+    "trusted_proxies",
     "versions",
 ]
 
@@ -62,6 +64,18 @@ def tls_context(options: Namespace) -> ssl.SSLContext | None:
         text = error.strerror or str(error)
         raise ApplicationError(f"cannot load the certificate {options.tls_cert!r}: {text}") from None
     return context
+
+
+def trusted_proxies(options: Namespace) -> TrustedProxies | None:
+    """Return what ``--proxy`` and ``--proxy-fields`` ask for, or None. `ApplicationError` for what is no network."""
+    if not options.proxy:
+        if options.proxy_protocol:
+            raise ApplicationError("--proxy-protocol needs to know from whom: --proxy")
+        return None
+    try:
+        return TrustedProxies(options.proxy, fields=options.proxy_fields)
+    except ValueError as error:
+        raise ApplicationError(f"--proxy: {error}") from None
 
 
 def opened_sockets(options: Namespace) -> list[socket.socket]:

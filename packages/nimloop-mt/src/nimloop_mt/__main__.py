@@ -23,6 +23,7 @@ from nimloop_http.command import (
     opened_sockets,
     say,
     tls_context,
+    trusted_proxies,
     versions,
 )
 from nimloop_mt._folder import Folder
@@ -63,6 +64,8 @@ def _serve(options: argparse.Namespace) -> int:
         start_method="fork" if options.fork else "spawn",
         timeouts=Timeouts(grace=options.grace),
         tls=(options.tls_cert, options.tls_key) if secure else None,
+        proxies=trusted_proxies(options),
+        proxy_protocol=options.proxy_protocol,
         access_log=options.access_log,
         max_requests=options.max_requests,
         max_memory=None if options.max_memory is None else options.max_memory << 20,

@@ -13,9 +13,9 @@ from typing import Final, final
 
 from nimloop_core import READ, Loop, Watcher
 from nimloop_mt._member import Member
+from nimloop_net import LONGEST_BACKLOG
 
 _QUOTA: Final = 64  # per event
-_LAST_QUOTA: Final = 4096  # listen(2): what net.core.somaxconn allows unless somebody has raised it
 _BACK_OFF: Final = 0.1  # seconds without accepting after an error
 
 
@@ -40,7 +40,7 @@ class Handover:
     def finish(self) -> None:
         """Hand over what waits, and accept no more. Harmless when repeated."""
         for sock in self._sockets:
-            self._accept(sock, _LAST_QUOTA)
+            self._accept(sock, LONGEST_BACKLOG)
         self.close()
 
     def close(self) -> None:

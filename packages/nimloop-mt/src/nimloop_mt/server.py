@@ -28,6 +28,7 @@ from nimloop_mt._health import health_handler
 from nimloop_mt._hosts import Forked, Host, Spawned, Threaded, pack
 from nimloop_mt._interpreter import Mode, choose_mode, processor_numbers
 from nimloop_mt._member import Member, read_stats
+from nimloop_mt._notify import notify
 from nimloop_mt._settings import Factory, Settings, Tls
 from nimloop_mt._sockets import BALANCES, HANDS_OVER, Sockets
 from nimloop_mt._supervisor import Care, Report, Supervisor
@@ -199,7 +200,8 @@ class MultiThreadHttpServer:
     def run(self, on_ready: Callable[[], object] | None = None) -> Report:
         """Serve until SIGINT or SIGTERM, drain, and return how it ended; a second signal ends at once. SIGHUP rolls.
 
-        ``on_ready()`` is called when all workers are ready. Raises `WorkerStartError` when one cannot begin. Main
+        ``on_ready()`` is called when all workers are ready. A service manager that has given us ``NOTIFY_SOCKET``
+        (sd_notify(3)) is told of that, and of the stop. Raises `WorkerStartError` when one cannot begin. Main
         thread only.
         """
         self._check_new()
@@ -278,8 +280,15 @@ class MultiThreadHttpServer:
             self._why = why
             if why is None:
                 self._started.set()
+                if signals:
+                    notify("READY=1")
                 if on_ready is not None:
                     on_ready()
+
+        def stopping() -> None:
+            self._sockets.close()
+            if signals:
+                notify("STOPPING=1")
 
         def ended(report: Report) -> None:
             self._report = report
@@ -298,7 +307,7 @@ class MultiThreadHttpServer:
                     handover=handover,
                     relieve=lambda place: Handover(loop, sockets.of(place), lambda: supervisor.members),
                     on_started=started,
-                    on_stopping=sockets.close,
+                    on_stopping=stopping,
                     on_end=ended,
                 )
                 self._supervisor = supervisor

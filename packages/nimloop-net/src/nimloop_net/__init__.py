@@ -26,6 +26,7 @@ from nimloop_net._resolve import Resolution as Resolution
 from nimloop_net._resolve import Resolver as Resolver
 from nimloop_net._resolve import resolve as resolve
 from nimloop_net._server import TcpServer as TcpServer
+from nimloop_net._sockets import LONGEST_BACKLOG as LONGEST_BACKLOG
 from nimloop_net._sockets import UnixListener as UnixListener
 from nimloop_net._sockets import listen_tcp as listen_tcp
 from nimloop_net._stream import open_stream as open_stream
@@ -56,6 +57,7 @@ from nimloop_net.errors import TruncatedError as TruncatedError
 from nimloop_net.errors import WriteBufferFullError as WriteBufferFullError
 
 __all__ = [
+    "LONGEST_BACKLOG",
     "Address",
     "AddressError",
     "ConnectError",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from nimloop_core import READ, Watcher
 from nimloop_net._channel import address_of
-from nimloop_net._sockets import UnixListener
+from nimloop_net._sockets import LONGEST_BACKLOG, UnixListener
 
 if TYPE_CHECKING:
     from nimloop_net._server import TcpServer
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("nimloop.net")
 
 _ACCEPT_QUOTA: Final = 64  # per event, so that a burst of connections does not keep the others waiting
-_LONGEST_BACKLOG: Final = 4096  # listen(2): what net.core.somaxconn allows unless somebody has raised it
 BACK_OFF: Final = 0.1  # seconds without accepting after the process ran out of descriptors or memory
 # That one connection failed before it was accepted. accept(2): try the next one; EPERM is a firewall's.
 _ONE_FAILED: Final = frozenset(
@@ -89,7 +88,7 @@ class Listener:
 
     def accept_waiting(self) -> None:
         """Accept what is in the backlog, as far as the server has room."""
-        self._accept(_LONGEST_BACKLOG)
+        self._accept(LONGEST_BACKLOG)
 
     def _on_readable(self, _events: int) -> None:
         self._accept(_ACCEPT_QUOTA)

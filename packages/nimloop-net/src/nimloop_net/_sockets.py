@@ -16,6 +16,8 @@ from nimloop_net._channel import Address, address_of
 from nimloop_net.errors import AddressError
 
 BACKLOG: Final = 2048
+LONGEST_BACKLOG: Final = 4096
+"""How many connections may wait in a backlog: what net.core.somaxconn allows, unless raised (listen(2))."""
 _PORT_ATTEMPTS: Final = 8  # a port that is free for the first address may be taken for the next
 _UNIX_PATH_BYTES: Final = 107  # unix(7): 108 with the NUL at the end; others have less and say so themselves
 

@@ -241,5 +241,5 @@ def test_no_program_is_forgotten() -> None:
     assert forgotten == FORGOTTEN
 
 
-FORGOTTEN = ["packages/nimloop-ws/README.md:3"]
+FORGOTTEN = ["packages/nimloop-ws/README.md:4"]
 """The client, which talks to a server of somebody else: see its tests."""

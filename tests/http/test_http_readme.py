@@ -2,56 +2,20 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
-from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 
 import pytest
+from tests.support.settings import table
 
 import nimloop_http
 from nimloop_core import Loop
-from nimloop_http import FormLimits, HttpServer, Limits, Timeouts, forms, limits
+from nimloop_http import FormLimits, HttpServer, Limits, Timeouts
 
 README = Path(__file__).parents[2] / "packages" / "nimloop-http" / "README.md"
 TEXT = README.read_text("utf-8")
 SETTINGS = [Limits, Timeouts, FormLimits]
-
-
-def documented(settings: type) -> dict[str, str]:
-    """Return what stands under each field of a dataclass, read from the source: at run time it is gone."""
-    module = ast.parse(inspect.getsource(forms if settings is FormLimits else limits))
-    (found,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == settings.__name__)
-    words: dict[str, str] = {}
-    for field, text in zip(found.body, found.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            assert isinstance(text.value, ast.Constant)
-            assert isinstance(field.target, ast.Name)
-            words[field.target.id] = " ".join(str(text.value.value).replace("``", "`").split())
-    return words
-
-
-def spelt(settings: type, value: float) -> str:
-    """Return a default as people read it."""
-    if settings is Timeouts:
-        return f"{value:g} s"
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB")):
-        if value >= unit:
-            return f"{value / unit:g} {name}"
-    return f"{value:g}"
-
-
-def table(settings: type) -> str:
-    """Return the table of a dataclass of settings."""
-    words = documented(settings)
-    rows = [f"| `{settings.__name__}` | default | what it bounds |", "| --- | --- | --- |"]
-    rows += [
-        f"| `{field.name}` | {spelt(settings, getattr(settings(), field.name))} | {words[field.name]} |"
-        for field in fields(settings)
-    ]
-    return "\n".join(rows)
 
 
 @pytest.mark.interpreted

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from tests.support.settings import table
 from tests.support.turning import PATIENCE
 from tests.ws.serving import in_thread
 from websockets.exceptions import InvalidStatus
@@ -20,7 +21,7 @@ from websockets.sync.client import connect as connect_websockets
 
 import nimloop_ws
 from nimloop_core import Loop
-from nimloop_ws import WebSocket, WsServer
+from nimloop_ws import WebSocket, WsLimits, WsServer, WsTimeouts
 
 README = Path(__file__).parents[2] / "packages" / "nimloop-ws" / "README.md"
 ECHO, ROUTES, CLIENT, PROTOCOL = re.findall(
@@ -33,6 +34,12 @@ WsFrameKind WsConnection newWsConnection WsOpenCb WsMessageCb WsCloseCb WsErrorC
 onClose onError websocketUpgrade computeAcceptKey buildHandshakeResponse sendHandshake writeFrame writeFrameMasked
 parseWsFrames sendText sendBinary sendPing sendPong closeWs DefaultMaxFrameSize listen start close reset
 """
+
+
+@pytest.mark.parametrize("settings", [WsLimits, WsTimeouts])
+def test_the_table_of_settings_is_that_of_the_code(settings: type) -> None:
+    """Paste what the message shows."""
+    assert table(settings) in README.read_text("utf-8"), table(settings)
 
 
 def free_port() -> int:

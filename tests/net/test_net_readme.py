@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,12 @@ from nimloop_net import Connection, Resolver, TcpServer, connect, resolve
 README = (Path(__file__).parents[2] / "packages" / "nimloop-net" / "README.md").read_text("utf-8")
 LIMITS = README.partition("## Limits and time-outs\n")[2].partition("\n## ")[0]
 ERRORS = README.partition("## Errors\n")[2].partition("\n## ")[0]
-FUNCTIONS: dict[str, Callable[..., object]] = {
-    "TcpServer": TcpServer,
-    "TcpServer.listen": TcpServer.listen,
-    "connect": connect,
-    "resolve": resolve,
-    "Resolver": Resolver,
+SIGNATURES = {
+    "TcpServer": inspect.signature(TcpServer),
+    "TcpServer.listen": inspect.signature(TcpServer.listen),
+    "connect": inspect.signature(connect),
+    "resolve": inspect.signature(resolve),
+    "Resolver": inspect.signature(Resolver),
 }
 
 
@@ -56,7 +55,7 @@ def test_a_limit_is_that_of_the_code(loop: Loop, name: str, default: str) -> Non
             conn.abort()
         return
     function, _, arguments = name.rstrip(")").partition("(")
-    given = inspect.signature(FUNCTIONS[function]).parameters
+    given = SIGNATURES[function].parameters
     assert ", ".join(spelt(given[each.strip(" =")].default) for each in arguments.split(",")) == default
 
 

@@ -22,7 +22,7 @@ from tests.http.serving import Answer, Client, Site, request
 from tests.support.turning import PATIENCE
 
 from nimloop_core.testing import FakeClock
-from nimloop_http import HttpRequest, HttpResponse, Timeouts, WsgiBridge
+from nimloop_http import HttpRequest, HttpResponse, Limits, Timeouts, WsgiBridge, _wsgicall
 from nimloop_http.errors import ContentLengthError, InvalidHeaderError, WsgiError
 
 pytest_plugins = ["tests.http.fixtures"]
@@ -211,6 +211,20 @@ def test_large_bodies_are_read_from_a_file(
     until_threads_have_ended()
 
 
+def test_without_a_limit_of_its_own_that_of_the_server_counts(site: Site) -> None:
+    """`body` is for the application alone."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [str(environ["CONTENT_LENGTH"]).encode()]
+
+    with WsgiBridge(app, threads=0) as bridge:
+        site.start(bridge.serve, on_headers=bridge.on_headers, limits=Limits(body=10))
+        client = site.dial()
+        client.send(request("POST", "/", body=bytes(10)) + request("POST", "/", body=bytes(11)))
+        assert [answer.status for answer in client.answers("POST", "POST")] == [200, 413]
+
+
 @pytest.mark.parametrize(
     ("target", "status"), [("/app", 200), ("/app/", 200), ("/apple", 404), ("/", 404), ("/%61pp/x", 200)]
 )
@@ -387,6 +401,16 @@ def test_fields(host: Host) -> None:
     assert answer.get("connection") == "close"
 
 
+def test_connections_live_on_whether_the_application_says_so_or_not(host: Host) -> None:
+    """Connection: keep-alive goes without saying; only `close` is passed on."""
+    site = host(saying("200 OK", [("Connection", "keep-alive")]))
+    client = site.dial()
+    for _ in range(2):
+        client.send(request())
+        answer = client.answer()
+        assert (answer.body, answer.get("connection")) == (b"x", None)
+
+
 def test_pipelined_requests_keep_their_order(host: Host) -> None:
     """Whichever thread is the first to be done."""
     second_done = threading.Event()
@@ -430,6 +454,14 @@ def test_a_file(size: int, tmp_path: Path, host: Host, descriptors: Callable[[],
     site.until(lambda: descriptors() == before)
 
 
+@final
+class Bare:
+    """Just as much of a file as PEP 3333 asks for: it cannot be closed."""
+
+    def __init__(self, content: bytes) -> None:
+        self.read = io.BytesIO(content).read
+
+
 def test_things_that_are_no_plain_file(tmp_path: Path, host: Host) -> None:
     """They are read like anything else; most of all one whose descriptor has other bytes."""
     content = LARGE[:100_000]
@@ -444,6 +476,8 @@ def test_things_that_are_no_plain_file(tmp_path: Path, host: Host) -> None:
                 return wrap(gzip.open(tmp_path / "file.gz"), 1000)
             case "/memory":
                 return wrap(io.BytesIO(content))
+            case "/bare":
+                return wrap(Bare(content))
             case _:
                 reading, writing = os.pipe()
                 os.write(writing, b"piped")
@@ -453,7 +487,28 @@ def test_things_that_are_no_plain_file(tmp_path: Path, host: Host) -> None:
     site = host(app)
     assert ask(site, request("GET", "/gzip")).body == content
     assert ask(site, request("GET", "/memory")).body == content
+    assert ask(site, request("GET", "/bare")).body == content
     assert ask(site, request("GET", "/pipe")).body == b"piped"
+
+
+def test_a_file_that_is_shorter_than_promised(tmp_path: Path, host: Host, descriptors: Callable[[], set[str]]) -> None:
+    """What there is is sent, and then the connection is cut: the client must not take it for the whole."""
+    (tmp_path / "file").write_bytes(b"short")
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "6")])
+        wrap: Wrap = environ["wsgi.file_wrapper"]  # type: ignore[assignment]
+        return wrap((tmp_path / "file").open("rb"))
+
+    site = host(app)
+    before = descriptors()
+    client = site.dial()
+    client.send(request())
+    with pytest.raises(ConnectionResetError):
+        client.read_all()
+    take_errors(site, ContentLengthError)
+    client.close()
+    site.until(lambda: descriptors() == before)
 
 
 # Errors and misbehaviour ----------------------------------------------------------------------------------------
@@ -498,6 +553,7 @@ def writes_too_much(environ: Environ, start_response: StartResponse) -> Iterable
 MISBEHAVIOUR: dict[str, tuple[Callable[[], WSGIApplication], type[Exception]]] = {
     "never starts": (lambda: saying("200 OK", [], times=0), WsgiError),
     "never starts, iterator": (lambda: saying("200 OK", [], iter((b"",)), times=0), WsgiError),
+    "never starts, empty iterator": (lambda: saying("200 OK", [], iter(()), times=0), WsgiError),
     "starts twice": (lambda: saying("200 OK", [], times=2), WsgiError),
     "list of text": (lambda: saying("200 OK", [], ["text"]), TypeError),
     "iterator of text": (lambda: saying("200 OK", [], iter(("text",))), TypeError),
@@ -545,6 +601,18 @@ def test_an_application_that_wants_to_end_it_all(site: Site) -> None:
     until_threads_have_ended()
 
 
+def test_an_application_in_the_loop_that_wants_to_end_it_all(site: Site) -> None:
+    """It does: the program has asked for that. Its client is told before."""
+    with WsgiBridge(raising(SystemExit(3)), threads=0) as bridge:
+        site.start(bridge.serve)
+        client = site.dial()
+        client.send(request())
+        with pytest.raises(SystemExit):
+            client.answer()
+        assert client.answer().status == 500
+    take_errors(site, WsgiError)
+
+
 def test_an_application_that_fails_in_the_middle(host: Host) -> None:
     """The client must not take what it got for the whole."""
 
@@ -568,6 +636,9 @@ def test_more_than_the_length_is_cut_off(host: Host) -> None:
     asked = iter((b"123", b"456789", b"never"))
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/nothing":
+            start_response("200 OK", [("Content-Length", "0")])
+            return iter((b"something",))
         start_response("200 OK", [("Content-Length", "5")])
         if environ["PATH_INFO"] == "/list":
             return [b"123", b"456789"]
@@ -579,6 +650,9 @@ def test_more_than_the_length_is_cut_off(host: Host) -> None:
         client.send(request("GET", target))
         assert client.answer().body == b"12345"
     assert list(asked) == [b"never"]
+    client.send(request("GET", "/nothing"))
+    answer = client.answer()
+    assert (answer.body, answer.get("content-length")) == (b"", "0")
 
 
 def test_another_answer_instead(host: Host) -> None:
@@ -804,7 +878,8 @@ def test_an_application_that_never_returns() -> None:
     until_threads_have_ended()
 
 
-def test_the_loop_ends_before_the_application() -> None:
+@pytest.mark.parametrize("target", ["/", "/file"])
+def test_the_loop_ends_before_the_application(target: str) -> None:
     """A thread that has something to say, and nobody to say it to, ends; files are closed."""
     began = threading.Event()
     let_go = threading.Event()
@@ -827,16 +902,101 @@ def test_the_loop_ends_before_the_application() -> None:
 
         return body()
 
-    for target in ("/", "/file"):
-        with WsgiBridge(app, threads=1) as bridge:
-            with Site() as site:
-                site.start(bridge.serve)
-                client = site.dial()
-                client.send(request("GET", target))
-                site.until(began.is_set)
-            let_go.set()
-        until_threads_have_ended()
-    assert closed.is_set()
+    with WsgiBridge(app, threads=1) as bridge:
+        with Site() as site:
+            site.start(bridge.serve)
+            client = site.dial()
+            client.send(request("GET", target))
+            site.until(began.is_set)
+        let_go.set()
+    until_threads_have_ended()
+    assert closed.is_set() == (target == "/")
+
+
+@pytest.mark.interpreted
+def test_the_loop_is_closed_while_the_application_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody tells its thread, which looks from time to time."""
+    monkeypatch.setattr(_wsgicall, "_LOOK_SECONDS", 0.01)
+    closed = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield LARGE
+        finally:
+            closed.set()
+
+    with WsgiBridge(app, threads=1) as bridge, Site() as site:
+        site.start(bridge.serve)
+        client = site.dial(receive_buffer=4096)
+        client.send(request())
+        site.until(lambda: site.server.stats.bytes_sent)
+        site.loop.close()
+        assert closed.wait(PATIENCE)
+    until_threads_have_ended()
+
+
+@pytest.mark.parametrize("what", ["list", "file", "generator", "error", "write"])
+def test_what_is_said_when_the_client_has_gone(what: str, site: Site, descriptors: Callable[[], set[str]]) -> None:
+    """Nobody hears it; files are closed, and mistakes are reported all the same."""
+    before = descriptors()
+    running = threading.Event()
+    let_go = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        running.set()
+        assert let_go.wait(PATIENCE)
+        write = start_response("200 OK", [])
+        match what:
+            case "file":
+                wrap: Wrap = environ["wsgi.file_wrapper"]  # type: ignore[assignment]
+                return wrap(Path(__file__).open("rb"))
+            case "generator":
+                return iter((b"one", b"two"))
+            case "error":
+                raise ZeroDivisionError
+            case "write":
+                write(b"never")
+                raise AssertionError("nobody is there to write for")
+        return [b"all"]
+
+    with WsgiBridge(app, threads=1) as bridge:
+        server = site.start(bridge.serve)
+        client = site.dial()
+        client.send(request())
+        site.until(running.is_set)
+        break_off(client)
+        site.until(lambda: server.stats.connections == 0)
+        let_go.set()
+    until_threads_have_ended()
+    site.settle()
+    take_errors(site, *([ZeroDivisionError] if what == "error" else []))
+    server.close()
+    assert len(descriptors()) <= len(before)
+
+
+def test_an_application_that_ends_after_its_client(site: Site) -> None:
+    """Its last word was out already: there is nothing to say any more, and nothing to report."""
+    first_is_out = threading.Event()
+    let_go = threading.Event()
+
+    def app(_environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        yield b"first"
+        first_is_out.set()
+        assert let_go.wait(PATIENCE)
+
+    with WsgiBridge(app, threads=1) as bridge:
+        server = site.start(bridge.serve)
+        client = site.dial()
+        client.send(request())
+        site.until(lambda: first_is_out.is_set() and (client.poll() or b"first" in client.received))
+        break_off(client)
+        site.until(lambda: server.stats.connections == 0)
+        let_go.set()
+    until_threads_have_ended()
+    site.settle()
 
 
 def test_nobody_waits_for_a_client_that_reads_nothing() -> None:

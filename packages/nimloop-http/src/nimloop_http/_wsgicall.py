@@ -324,13 +324,8 @@ class WsgiCall:
     def _send_file(self, descriptor: int, position: int, count: int) -> None:
         if self._is_too_late():
             os.close(descriptor)
-            return
-        try:
-            res = self._head()
-        except BaseException:
-            os.close(descriptor)
-            raise
-        res.send_file(descriptor, position, count)
+        else:
+            self._head().send_file(descriptor, position, count)
 
     def _send_piece(self, data: bytes) -> None:
         room = True

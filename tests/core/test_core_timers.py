@@ -804,6 +804,14 @@ def test_delays_that_make_no_sense_are_refused(seconds: float, wheel: TimerWheel
     assert wheel.pending == 1
 
 
+def test_a_century_is_the_longest_delay() -> None:
+    """The limit is one that may be asked for, and nothing above it."""
+    century = 36_525 * 86_400.0
+    assert to_ns(century) == 36_525 * DAY
+    with pytest.raises(DelayError):
+        to_ns(math.nextafter(century, math.inf))
+
+
 def test_delays_are_rounded_up() -> None:
     """No delay becomes shorter by being counted in nanoseconds."""
     assert [to_ns(each) for each in (0, 0.0, 1, 0.001, 1e-9, 1e-12, 1.5e-9)] == [0, 0, SECOND, MS, 1, 1, 2]

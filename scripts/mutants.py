@@ -68,7 +68,7 @@ TARGETS = {
         ("http/test_http_parser_others", "http/test_http_parser_random"),
     ),
     "frames": Target(
-        ("ws/_frame_py", "ws/_header", "ws/_message", "ws/frames", "ws/parser", "ws/deflate"),
+        ("ws/_frame_py", "ws/_frame_reader", "ws/_header", "ws/_message", "ws/frames", "ws/parser", "ws/deflate"),
         ("ws/test_ws_frame_c", "ws/test_ws_deflate", "ws/test_ws_parser", "ws/test_ws_handshake"),
     ),
 }

@@ -751,6 +751,25 @@ def test_a_wheel_that_slept_for_months_is_exact_again(wheel: TimerWheel, clock: 
     assert fire(wheel, clock, 1) == 1
 
 
+def test_a_clock_that_goes_back_makes_nothing_early() -> None:
+    """What is armed for a time that the wheel has left behind comes next; the wheel does not turn back for it."""
+    now_ns = 0
+    wheel = TimerWheel(lambda: now_ns)
+    fired: list[str] = []
+    for due in (300, 310):
+        wheel.add(due * MS, 0, lambda due=due: fired.append(str(due)))  # type: ignore[misc]
+    now_ns = 300 * MS
+    wheel.fire_due(now_ns, unexpected)
+    now_ns = 100 * MS
+    wheel.add(0, 0, lambda: fired.append("past"))
+    now_ns = 301 * MS
+    wheel.fire_due(now_ns, unexpected)
+    assert fired == ["300", "past"]
+    now_ns = 310 * MS
+    wheel.fire_due(now_ns, unexpected)
+    assert fired == ["300", "past", "310"]
+
+
 def test_more_timers_due_at_once_than_a_level_has_slots(wheel: TimerWheel, clock: FakeClock) -> None:
     """A thousand timers in a thousand ticks fire in one batch."""
     for delay in range(1_000):

@@ -69,7 +69,7 @@ TARGETS = {
     ),
     "frames": Target(
         ("ws/_frame_py", "ws/_frame_reader", "ws/_header", "ws/_message", "ws/frames", "ws/parser", "ws/deflate"),
-        ("ws/test_ws_frame_c", "ws/test_ws_deflate", "ws/test_ws_parser", "ws/test_ws_handshake"),
+        ("ws/test_ws_frame_c", "ws/test_ws_frames", "ws/test_ws_deflate", "ws/test_ws_parser", "ws/test_ws_handshake"),
     ),
 }
 DULL = re.compile("AddNot|Decorator|Eq_Is|Is_Eq|IsNot_NotEq")

@@ -270,7 +270,7 @@ WRONG = {
     **{f"opcode {opcode}": frame(0x80 | opcode, b"") for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)},
     "fragmented ping": frame(0x09, b""),
     "fragmented close": frame(0x08, b""),
-    "long ping": frame(0x89, b"x" * 126),
+    **{f"126 bytes for {opcode}": frame(0x80 | opcode, b"\x03\xe8" + b"x" * 124) for opcode in (8, 9, 10)},
     "continuation of nothing": frame(0x80, b""),
     "continuation after the end": frame(0x81, b"") + frame(0x80, b""),
     "message within a message": frame(0x01, b"a") + frame(0x81, b"b"),

@@ -61,6 +61,18 @@ def test_a_fixed_body_as_long_as_the_limit_comes_through_whole() -> None:
     assert b"".join(event.data for event in events if isinstance(event, Body)) == body
 
 
+@pytest.mark.parametrize("last", ["0\r\n\r\n", "00\r\n\r\n", "0;end\r\n\r\n", "0\r\nA: b\r\n\r\n"])
+def test_behind_the_last_chunk_begins_the_next_request(last: str) -> None:
+    """However the body ends, with an extension, with trailers or plainly: not one byte more or less belongs to it."""
+    parser = HttpParser()
+    parser.push(chunked(f"3\r\nabc\r\n{last}") + get("GET /next HTTP/1.1"))
+    events = [parser.next_event() for _ in range(5 if "A:" in last else 4)]
+    assert isinstance(events[-2], End)
+    assert isinstance(events[-1], Head)
+    assert events[-1].target == "/next"
+    assert (type(parser.next_event()), parser.held) == (End, 0)
+
+
 def test_more_requests_than_any_limit_of_the_head_come_in_one_piece() -> None:
     """A batch larger than a head may be is no large head."""
     many = get("GET /x HTTP/1.1") * 5000

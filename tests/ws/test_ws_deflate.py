@@ -352,6 +352,14 @@ def test_a_message_that_did_not_pass_through_here() -> None:
     assert inflater.inflate(deflater.compress(b"one two three" * 9), LIMIT, last=True) == b"one two three" * 9
 
 
+def test_the_defaults_cost_what_is_told_of_them() -> None:
+    """16 KiB each for the window and for what is not written yet (zconf.h), and 4 KiB to inflate with."""
+    deflate = Deflate()
+    assert 1 << (deflate.window_bits + 2) == 16 << 10
+    assert 1 << (deflate.memory_level + 9) == 16 << 10
+    assert 1 << deflate.peer_window_bits == 4 << 10
+
+
 def test_settings_are_checked() -> None:
     """When they are made."""
     wrong: list[Callable[[], Deflate]] = [

@@ -6,6 +6,7 @@ import random
 import types
 import zlib
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,14 @@ def test_answers_to_a_client() -> None:
     ) == Agreement(FULL, 9, 10, False, False)
 
 
+def test_what_was_agreed_on_stays() -> None:
+    """Nobody changes it afterwards: windows are made when they are first needed, and counted on from then."""
+    agreed = accept_answer("permessage-deflate", FULL)
+    assert agreed is not None
+    with pytest.raises(FrozenInstanceError):
+        agreed.window_bits = 9  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -142,7 +151,7 @@ def test_answers_that_want_more_than_was_offered() -> None:
 
 def test_elements_of_the_field() -> None:
     """Quoted values, blanks and empty elements, as RFC 6455 §9.1 and RFC 9110 §5.6.1 have them."""
-    text = 'a;b=1 ; c="x\\"y" ,, d'
+    text = ' \ta;b=1 ; c="x\\"y" ,, d'
     assert list(parse_extensions(text)) == [("a", [("b", "1"), ("c", 'x"y')]), ("d", [])]
     assert [name for name, _ in parse_extensions("a, b c, d")] == ["a"]
 

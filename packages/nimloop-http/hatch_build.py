@@ -43,6 +43,7 @@ COMPILED_MODULES = (
     "_headers",
     "_scan_py",
     "_session",
+    "_source",
     "_stream",
     "parser",
     "request",

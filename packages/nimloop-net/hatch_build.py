@@ -29,7 +29,17 @@ from packaging.tags import sys_tags
 PACKAGE = "nimloop_net"
 C_MODULES = ("_datagram_c", "_io_c")
 C_PLATFORMS = ("linux", "darwin", "freebsd")
-COMPILED_MODULES = ("_connection", "_ending", "_outbox", "_sendfile", "_state")
+COMPILED_MODULES = (
+    "_accepted",
+    "_connection",
+    "_ending",
+    "_io",
+    "_listener",
+    "_outbox",
+    "_sendfile",
+    "_server",
+    "_state",
+)
 
 _MODES = ("off", "auto", "require", "full")
 _MYPY = "mypy==2.4.1"  # exact: the compiler is a part of it

@@ -17,6 +17,7 @@ from nimloop_core import Loop
 from nimloop_core.testing import FakeClock
 from nimloop_http import HttpRequest, HttpResponse, HttpServer, Limits, Timeouts, TrustedProxies
 from nimloop_http._session import HttpSession
+from nimloop_net import Address
 
 OnRequest = Callable[[HttpRequest, HttpResponse], object]
 
@@ -228,9 +229,10 @@ class Site(TurnedLoop):
         self._server = server
         return server
 
-    def dial(self, *, receive_buffer: int = 0) -> Client:
+    def dial(self, address: Address | None = None, *, receive_buffer: int = 0) -> Client:
         """Connect a bare client."""
-        address = self.server.addresses[0]
+        if address is None:
+            address = self.server.addresses[0]
         if isinstance(address, str):
             sock = socket.socket(socket.AF_UNIX)
         else:
@@ -252,6 +254,35 @@ class Site(TurnedLoop):
         assert all(answer.complete for answer in found), found
         client.close()
         return found
+
+
+def counting_listener(note: Callable[[str, int], object]) -> socket.socket:
+    """Listen on a free port with a socket whose connections tell what they are asked for: ``note(call, size)``.
+
+    A class of its own is served by the Python, call for call.
+    """
+
+    class Accepted(socket.socket):
+        def recv_into(self, buffer: memoryview, *_rest: int) -> int:  # type: ignore[override]
+            note("recv", len(buffer))
+            return super().recv_into(buffer)
+
+        def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:  # type: ignore[override]
+            note("send", len(data))
+            return super().send(data, flags)
+
+        def sendmsg(self, *_arguments: object) -> int:
+            raise AssertionError("nothing here is large enough to be gathered")
+
+    class Listener(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            sock, address = super().accept()
+            return Accepted(fileno=sock.detach()), address
+
+    listener = Listener()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    return listener
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.http.serving import counting_listener
 
 from nimloop_core import Backend, Loop, WatcherTable
 from nimloop_core.backends import create
@@ -61,30 +62,9 @@ class CountingBackend:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count what accepted sockets are asked for; a class of its own is served by the Python, call for call."""
-    counted: Counter[str] = Counter()
-
-    class CountingSocket(socket.socket):
-        def recv_into(self, buffer: memoryview, *_rest: int) -> int:  # type: ignore[override]
-            counted["recv"] += 1
-            return super().recv_into(buffer)
-
-        def send(self, data: bytes, flags: int = 0, /) -> int:  # type: ignore[override]
-            counted["send"] += 1
-            return super().send(data, flags)
-
-        def sendmsg(self, *_arguments: object) -> int:
-            raise AssertionError("nothing here is large enough to be gathered")
-
-    real_accept = socket.socket.accept
-
-    def accept(self: socket.socket) -> tuple[socket.socket, object]:
-        sock, address = real_accept(self)
-        return CountingSocket(fileno=sock.detach()), address
-
-    monkeypatch.setattr(socket.socket, "accept", accept)
-    return counted
+def calls() -> Counter[str]:
+    """Count what accepted sockets and the backend are asked for."""
+    return Counter()
 
 
 @pytest.fixture
@@ -100,13 +80,12 @@ def hello(_req: HttpRequest, res: HttpResponse) -> None:
 
 
 @pytest.fixture
-def client(loop: Loop) -> Iterator[socket.socket]:
+def client(loop: Loop, calls: Counter[str]) -> Iterator[socket.socket]:
     """Connect to a server, and have the first request answered: what a connection costs is not counted."""
     with HttpServer(loop, hello) as server:
-        server.listen("127.0.0.1", 0)
-        address = server.addresses[0]
-        assert isinstance(address, tuple)
-        with socket.create_connection(address) as client:
+        listener = counting_listener(lambda call, _size: calls.update([call]))
+        server.adopt(listener)
+        with socket.create_connection(listener.getsockname()) as client:
             ask(loop, client, REQUEST, 1)
             yield client
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.http.serving import Answer, Client, OnRequest, Site, parse, request
+from tests.http.serving import Answer, Client, OnRequest, Site, counting_listener, parse, request
 
 from nimloop_core.testing import FakeClock
 from nimloop_http import HttpRequest, HttpResponse, Limits, ResponseStream, Timeouts
@@ -318,27 +318,12 @@ def test_a_body_in_crumbs_is_read_in_turns(timed_site: Site) -> None:
     assert client.received.startswith(b"HTTP/1.1 408")
 
 
-def test_one_packet_of_requests_is_answered_by_one_send(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_packet_of_requests_is_answered_by_one_send(site: Site) -> None:
     """Answers that are ready together leave together: one system call, be they sixty."""
     sends: list[int] = []
-
-    class CountingSocket(socket.socket):
-        def send(self, data: object, flags: int = 0, /) -> int:
-            sends.append(len(bytes(memoryview(data))))  # type: ignore[arg-type]
-            return super().send(data, flags)  # type: ignore[arg-type]
-
-        def sendmsg(self, *_args: object) -> int:
-            raise AssertionError("nothing here is that large")
-
-    real_accept = socket.socket.accept
-
-    def accept(self: socket.socket) -> tuple[socket.socket, object]:
-        sock, address = real_accept(self)
-        return CountingSocket(fileno=sock.detach()), address
-
-    monkeypatch.setattr(socket.socket, "accept", accept)
-    site.start(echo)
-    client = site.dial()
+    listener = counting_listener(lambda call, size: sends.append(size) if call == "send" else None)
+    site.start(echo).adopt(listener)
+    client = site.dial(listener.getsockname())
     site.settle()
     for count in (1, 2, 60):
         client.sock.send(many(count))

@@ -306,14 +306,15 @@ class HttpSession(Dispatcher):
     def _end(self, linger: float | None) -> None:
         """Close the connection after what is queued."""
         self._state = ENDED
-        self._abandon(ConnectionAbortedError("the connection ends with the answer that was given"))
-        self._timer.cancel()
+        if self._receiving is not None:
+            self._abandon(ConnectionAbortedError("the connection ends with the answer that was given"))
         self.connection.close_after_drain(linger)
 
     def on_close(self, error: Exception | None) -> None:
         """The connection is gone, and what is under way with it."""
         self._state = ENDED
-        self._abandon(error or ConnectionResetError("the client has gone"))
+        if self._receiving is not None:
+            self._abandon(error or ConnectionResetError("the client has gone"))
         self._postponed = self._upgrading = None
         self._timer.cancel()
         self._server.count_sent(self.connection)
@@ -353,6 +354,8 @@ class HttpSession(Dispatcher):
             self._deadline_ns += self._clock() - since_ns
 
     def _on_timer(self) -> None:
+        if self._state == ENDED:
+            return  # the connection sends what is queued, with a patience of its own, and `on_close` follows
         now = self._clock()
         if self._is_stalled(now):
             self.break_off()  # the client takes nothing of what it asked for

@@ -30,6 +30,7 @@ from nimloop_net._ending import (
     guard,
     move,
     pending_error,
+    report,
     reset_on_close,
 )
 from nimloop_net._io import Receive, receiver, sender
@@ -85,6 +86,7 @@ class Connection:
         "_buffer",
         "_busy",
         "_edge",
+        "_error",
         "_fd",
         "_idle",
         "_local",
@@ -162,6 +164,7 @@ class Connection:
         self._paused = False
         self._pausers: tuple[str, ...] = ()
         self._unread = False  # the socket may hold bytes that no event will announce
+        self._error: Exception | None = None  # what ended it, until `on_close` is called
         self._scheduled = False  # `_on_soon` waits in the loop's queue; one at a time, or the quotas would add up
         self.bytes_sent: int = 0
         """Bytes that were handed to the kernel so far."""
@@ -172,7 +175,7 @@ class Connection:
         # Registered for both directions once and for all where the backend reports changes; where it reports
         # levels, the interest follows the need.
         self._watcher: Watch = (
-            loop.register(sock, 0, self._on_events, edge=True) if watch is None else watch(self._on_events)
+            loop.register(self._fd, 0, self._on_events, edge=True) if watch is None else watch(self._on_events)
         )
         self._edge: Final = self._watcher.edge
 
@@ -207,9 +210,9 @@ class Connection:
         """The address of the other end."""
         if self._peer is None:
             try:
-                self._peer = "" if self.closed else address_of(self._sock.getpeername())
+                self._peer = address_of(self._sock.getpeername())
             except OSError:
-                return ""  # it has gone already, which reading will find
+                return ""  # it has gone already, which reading will find, or we have closed the socket
         return self._peer
 
     @property
@@ -501,6 +504,9 @@ class Connection:
         if self._state != st.CLOSED:
             reset_on_close(self)
             end(self, None)
+
+    def _on_end(self) -> None:
+        report(self)
 
     def end_with_server(self) -> None:
         """Called by the server that is asked to stop."""

@@ -78,13 +78,16 @@ def end(conn: Connection, error: Exception | None, *, reset: bool = True) -> Non
     conn._fd = -1  # the number may be somebody else's by now
     conn._outbox.clear()
     conn._unread = False
+    conn._error = error
     if conn.loop.closed:
-        _report(conn, error)  # nobody is left to call it later
+        report(conn)  # nobody is left to call it later
     else:
-        conn.loop.call_soon(lambda: _report(conn, error))
+        conn.loop.call_soon(conn._on_end)
 
 
-def _report(conn: Connection, error: Exception | None) -> None:
+def report(conn: Connection) -> None:
+    """Tell everybody that the connection is gone."""
+    error, conn._error = conn._error, None
     on_close = conn.on_close
     conn.on_data = conn.on_drain = conn.on_eof = conn.on_close = conn.on_shutdown = None
     if conn._owner is not None:

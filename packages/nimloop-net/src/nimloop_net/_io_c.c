@@ -1,14 +1,22 @@
-/* Receive from and send to a non-blocking socket: the twins of the functions in `_io_py`.
+/* Accept from, receive from and send to a non-blocking socket: the twins of the functions in `_io_py`.
  *
  * What they save is what the socket module does around the system call: parsing arguments, letting go of the GIL and
  * taking it again for a call that never waits, and an exception where nothing has arrived. They keep no state. */
 
+#define _GNU_SOURCE /* accept4 */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE by itself */
@@ -83,7 +91,93 @@ static PyObject *send_some(PyObject *module, PyObject *const *args, Py_ssize_t n
     return result;
 }
 
+/* accept(2) for a socket that neither blocks nor is handed down to other programs. */
+static int accept_one(int listener, struct sockaddr_storage *peer, socklen_t *size)
+{
+#if defined(__linux__) || defined(__FreeBSD__)
+    return accept4(listener, (struct sockaddr *)peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    int fd = accept(listener, (struct sockaddr *)peer, size);
+    if (fd >= 0 && (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)) {
+        int number = errno;
+        close(fd);
+        errno = number;
+        return -1;
+    }
+    return fd;
+#endif
+}
+
+/* accept(listener, fd) -> (fd, the peer's address for `address`), None when nobody waits */
+static PyObject *accept_waiting(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "accept() takes 2 arguments");
+        return NULL;
+    }
+    int listener = fd_of(args[1]);
+    if (listener < 0)
+        return NULL;
+    struct sockaddr_storage peer;
+    for (;;) {
+        socklen_t size = sizeof peer;
+        int fd = accept_one(listener, &peer, &size);
+        if (fd >= 0) {
+            PyObject *result = Py_BuildValue("iy#", fd, (char *)&peer, (Py_ssize_t)(size < sizeof peer ? size : sizeof peer));
+            if (result == NULL)
+                close(fd);
+            return result;
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            Py_RETURN_NONE;
+        if (errno != EINTR)
+            return PyErr_SetFromErrno(PyExc_OSError);
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    }
+}
+
+/* unix(7): the name of an abstract socket is as long as it is said to be, a path ends with a NUL or at the end. */
+static PyObject *path_of(const struct sockaddr_un *name, size_t size)
+{
+    size_t length = size > offsetof(struct sockaddr_un, sun_path) ? size - offsetof(struct sockaddr_un, sun_path) : 0;
+    if (length > sizeof name->sun_path)
+        length = sizeof name->sun_path;
+    if (length > 0 && name->sun_path[0] != 0)
+        length = strnlen(name->sun_path, length);
+#ifndef __linux__
+    else
+        length = 0;
+#endif
+    return PyUnicode_DecodeFSDefaultAndSize(name->sun_path, (Py_ssize_t)length);
+}
+
+/* address(what accept has given) -> (host, port), or the path of a Unix socket */
+static PyObject *address(PyObject *module, PyObject *raw)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_un path;
+        struct sockaddr_storage storage;
+    } peer;
+    char *bytes, host[INET6_ADDRSTRLEN];
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(raw, &bytes, &size) < 0)
+        return NULL;
+    memset(&peer, 0, sizeof peer);
+    memcpy(&peer, bytes, (size_t)size < sizeof peer ? (size_t)size : sizeof peer);
+    if (peer.any.sa_family == AF_INET && inet_ntop(AF_INET, &peer.v4.sin_addr, host, sizeof host) != NULL)
+        return Py_BuildValue("si", host, (int)ntohs(peer.v4.sin_port));
+    if (peer.any.sa_family == AF_INET6 && inet_ntop(AF_INET6, &peer.v6.sin6_addr, host, sizeof host) != NULL)
+        return Py_BuildValue("si", host, (int)ntohs(peer.v6.sin6_port));
+    return path_of(&peer.path, peer.any.sa_family == AF_UNIX ? (size_t)size : 0);
+}
+
 static PyMethodDef methods[] = {
+    {"accept", (PyCFunction)(void (*)(void))accept_waiting, METH_FASTCALL, NULL},
+    {"address", address, METH_O, NULL},
     {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL, NULL},
     {"send", (PyCFunction)(void (*)(void))send_some, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,8 +1,20 @@
-"""Receive from and send to a non-blocking socket: the readable form of `_io_c`, and its twin."""
+"""Accept from, receive from and send to a non-blocking socket: the readable form of `_io_c`, and its twin."""
 
 from __future__ import annotations
 
-from nimloop_net._channel import Channel
+import socket
+
+from nimloop_net._channel import Address, Channel, address_of
+
+
+def accept(listener: socket.socket, _fd: int, /) -> tuple[Channel, Address | None] | None:
+    """Return the next connection, which does not block, and its peer where that is known by now; None for nobody."""
+    try:
+        sock, peer = listener.accept()
+    except BlockingIOError:
+        return None
+    sock.setblocking(False)
+    return sock, address_of(peer)
 
 
 def receive(sock: Channel, _fd: int, buffer: memoryview, /) -> bytes | None:

@@ -18,7 +18,8 @@ import socket
 from typing import TYPE_CHECKING, Final, final
 
 from nimloop_core import READ, Watcher
-from nimloop_net._channel import address_of
+from nimloop_net._channel import Address, address_of
+from nimloop_net._io import Accept, acceptor
 from nimloop_net._sockets import LONGEST_BACKLOG, UnixListener
 
 if TYPE_CHECKING:
@@ -75,47 +76,59 @@ class Reserve:
 class Listener:
     """A listening socket that hands what it accepts to its server."""
 
-    __slots__ = ("_complained", "_resting", "_server", "_sock", "_unix", "_watcher", "address")
+    __slots__ = (
+        "_accept",
+        "_complained",
+        "_fd",
+        "_resting",
+        "_server",
+        "_sock",
+        "_unix_listener",
+        "_watcher",
+        "address",
+    )
 
     def __init__(self, server: TcpServer, sock: socket.socket, unix: UnixListener | None = None) -> None:
-        self.address = address_of(sock.getsockname())
+        self.address: Final[Address] = address_of(sock.getsockname())
         self._server = server
         self._sock = sock
-        self._unix = unix
+        self._fd = sock.fileno()
+        self._accept: Accept = acceptor(sock)
+        self._unix_listener = unix
         self._resting = False
         self._complained = False  # once until it works again
         self._watcher: Watcher = server.loop.register(sock, 0 if server._full else READ, self._on_readable)
 
     def accept_waiting(self) -> None:
         """Accept what is in the backlog, as far as the server has room."""
-        self._accept(LONGEST_BACKLOG)
+        self._accept_some(LONGEST_BACKLOG)
 
     def _on_readable(self, _events: int) -> None:
-        self._accept(_ACCEPT_QUOTA)
+        self._accept_some(_ACCEPT_QUOTA)
 
-    def _accept(self, quota: int) -> None:
+    def _accept_some(self, quota: int) -> None:
         server = self._server
         for _ in range(quota):
             if server._full and not server.refuse:
                 server._rest()
                 return
             try:
-                sock, address = self._sock.accept()
-            except BlockingIOError:
-                return
+                accepted = self._accept(self._sock, self._fd)
             except OSError as error:
                 if error.errno in _ONE_FAILED or (error.errno in _NO_DESCRIPTOR and self._refuse_one()):
                     continue
                 self._back_off(error)
                 return
+            if accepted is None:
+                return
             self._complained = False
+            sock, peer = accepted
             if server._full:
                 server.refused += 1
                 sock.close()
                 continue
-            sock.setblocking(False)
-            server._on_accepted(sock, address_of(address))
-            if not self._watcher.active:
+            server._on_accepted(sock, peer)
+            if self._fd < 0:
                 return  # closed by on_accept
 
     def _refuse_one(self) -> bool:
@@ -156,7 +169,8 @@ class Listener:
     def close(self) -> None:
         """Close the socket, and remove its path if it has one."""
         self._watcher.unregister()
-        if self._unix is not None:
-            self._unix.close()
+        self._fd = -1
+        if self._unix_listener is not None:
+            self._unix_listener.close()
         else:
             self._sock.close()

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, final
 
 from nimloop_core import Loop, Timer
-from nimloop_net._channel import Address
+from nimloop_net._channel import Address, Channel
 from nimloop_net._connection import (
     HANDSHAKE,
     Connection,
@@ -244,7 +244,7 @@ class TcpServer:
         for listener in self._listeners:
             listener.update()
 
-    def _on_accepted(self, sock: socket.socket, peer: Address) -> Connection:
+    def _on_accepted(self, sock: Channel, peer: Address | None) -> Connection:
         connection = Connection(
             self.loop,
             sock,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, final
 from nimloop_core import ERROR, HUP, READ, WRITE, Timer, Watcher
 from nimloop_net import _state as st
 from nimloop_net._ending import end, guard
-from nimloop_net._io import receiver
+from nimloop_net._io import receiver, socket_of
 from nimloop_net._tlsinfo import TlsInfo
 from nimloop_net.errors import ConnectionClosedError, HandshakeTimeoutError, TruncatedError, WriteBufferFullError
 
@@ -50,9 +50,11 @@ def start(
     """Put TLS between a connection and its socket; see `Connection.start_tls`."""
     if connection._state != st.OPEN:
         raise ConnectionClosedError(f"cannot start TLS on a connection that is {connection.state}")
-    sock = connection._sock
-    if not isinstance(sock, socket.socket):
-        raise ValueError("TLS runs over a socket, and once")  # noqa: TRY004 - the state is wrong, not a type
+    connection._peer = connection.peer
+    sock = socket_of(connection._sock)
+    if sock is None:
+        raise ValueError("TLS runs over a socket, and once")
+    connection._sock = sock
     channel = TlsChannel(
         connection,
         sock,

@@ -211,6 +211,27 @@ def test_many_small_pieces_before_a_large_one() -> None:
     assert len(kernel.calls) == 2
 
 
+def test_what_has_left_is_not_kept() -> None:
+    """A slow kernel and many pieces: what is gone makes room for what is added, and the order stays."""
+    kernel = Kernel([3] * 3_000)
+    box = Outbox()
+    for number in range(2_000):
+        box.add(b"%04d" % number)
+    expected = b"".join(b"%04d" % number for number in range(2_000))
+    for number in range(2_000, 3_000):
+        box._quota = 3  # so that each turn is one call
+        box.write_to(kernel.sock)
+        box.add(b"%04d" % number)
+        expected += b"%04d" % number
+        left = -(-box.size // 4)
+        assert len(box._later or ()) <= 2 * left
+    assert len(kernel.taken) == 3_000
+    kernel.script.clear()
+    box._quota = 1 << 20
+    assert box.write_to(kernel.sock)
+    assert bytes(kernel.taken) == expected
+
+
 def test_single_piece_is_not_copied() -> None:
     """One piece goes to the kernel as the object it was given as."""
     kernel = Kernel([10, BlockingIOError])

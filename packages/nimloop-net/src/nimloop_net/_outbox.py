@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections import deque
-from itertools import chain
-from typing import Final, final
+from typing import Final, cast, final
 
 from nimloop_net import _io_py
 from nimloop_net._channel import Channel
@@ -35,17 +33,19 @@ Item = bytes | memoryview | FileRange
 class Outbox:
     """A queue of unsent bytes and file ranges. `size` counts both, `files` only the ranges.
 
-    The first item has a place of its own, because it is nearly always the only one: a deque would cost most of what an
-    idle connection takes, and calls of its methods for every answer.
+    The first item has a place of its own, because it is nearly always the only one. The others stand in a list, those
+    at its front that are gone left out: a deque would cost most of what an idle connection takes, and, compiled, a call
+    of a method for every answer.
     """
 
-    __slots__ = ("_first", "_later", "_quota", "_send", "_use_sendfile", "files", "size")
+    __slots__ = ("_first", "_gone", "_later", "_quota", "_send", "_use_sendfile", "files", "size")
 
     def __init__(self, send: Send = _io_py.send) -> None:
         """Make an empty one; `send` hands a single piece to the kernel."""
         self._send = send
         self._first: Item | None = None
-        self._later: deque[Item] | None = None  # never empty
+        self._later: list[Item] | None = None  # there is one left at least
+        self._gone = 0  # of those
         self.size = 0
         self.files = 0
         self._quota = _QUOTA
@@ -78,18 +78,27 @@ class Outbox:
 
     def _append(self, item: Item) -> None:
         if self._later is None:
-            self._later = deque()
-        self._later.append(item)
+            self._later = [item]
+        else:
+            self._later.append(item)
 
     def _pop(self) -> None:
-        """Forget the first item."""
+        """Forget the first item. The list is moved up when half of it is gone: constant work for each."""
         later = self._later
         if later is None:
             self._first = None
-        else:
-            self._first = later.popleft()
-            if not later:
-                self._later = None
+            return
+        gone = self._gone
+        self._first = later[gone]
+        later[gone] = b""
+        gone += 1
+        if gone == len(later):
+            self._later = None
+            gone = 0
+        elif gone * 2 >= len(later):
+            del later[:gone]
+            gone = 0
+        self._gone = gone
 
     def write_to(self, sock: Channel, fd: int = -1) -> bool:
         """Send until empty, until the kernel is full or the quota of a turn is used up.
@@ -116,8 +125,7 @@ class Outbox:
                     data = first if self._later is None else self._join()
                     sent = self._send(sock, fd, data if size <= _CALL else memoryview(data)[:_CALL])
                     if sent == size:  # nearly always
-                        self._first = self._later = None
-                        self.size = 0
+                        self._forget_all()
                         return True
                     if sent < 0:
                         return False
@@ -144,28 +152,37 @@ class Outbox:
     def clear(self) -> None:
         """Give everything up and close the files."""
         items = self._items()
-        self._first = self._later = None
-        self.size = self.files = 0
+        self._forget_all()
+        self.files = 0
         for item in items:
             if isinstance(item, FileRange):
                 item.close()
 
+    def _forget_all(self) -> None:
+        self._first = self._later = None
+        self._gone = 0
+        self.size = 0
+
     def _join(self) -> bytes:
-        return b"".join([item for item in self._items() if not isinstance(item, FileRange)])
+        """Return everything, of which nothing is a file."""
+        return b"".join(cast("list[bytes]", self._items()))
 
     def _items(self) -> list[Item]:
         if self._first is None:
             return []
-        return [self._first] if self._later is None else [self._first, *self._later]
+        if self._later is None:
+            return [self._first]
+        return [self._first, *(self._later[self._gone :] if self._gone else self._later)]
 
     def _send_several(self, sock: Channel) -> int:
         pieces: list[bytes | memoryview] = []
         total = 0
         more = 0
-        first, later = self._first, self._later
-        assert first is not None
+        item, later = self._first, self._later
+        assert item is not None
         assert later is not None
-        for item in chain([first], later):
+        following = self._gone
+        while True:
             if isinstance(item, FileRange):
                 more = _MSG_MORE
                 break
@@ -177,6 +194,10 @@ class Outbox:
                 break
             pieces.append(item)
             total += len(item)
+            if following == len(later):
+                break
+            item = later[following]
+            following += 1
         if sys.platform != "win32" and total > _JOIN_BYTES:
             return sock.sendmsg(pieces, (), more)
         return sock.send(b"".join(pieces), more)

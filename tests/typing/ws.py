@@ -51,8 +51,8 @@ def on_message(ws: WebSocket, message: str | bytes) -> None:
     assert_type(ws.request, HttpRequest | None)
     assert_type(ws.peer, Address)
     ws.context = object()
-    ws.pause()
-    ws.resume()
+    ws.pause_reading()
+    ws.resume_reading()
     ws.close(CloseCode.GOING_AWAY, "bye")
     ws.close(4000)
 

@@ -271,7 +271,7 @@ def test_pings_of_a_server_that_does_not_read(site: Site) -> None:
         sock = server.sock
         assert sock is not None
         sent = 0
-        while ws.buffered < 2 * WsLimits().high_water:  # what the kernel takes grows for a while
+        while ws.write_buffer_size < 2 * WsLimits().high_water:  # what the kernel takes grows for a while
             ws.send(b"x" * 50_000)
             sent += 1
             site.settle(20)
@@ -462,12 +462,12 @@ def test_broadcast_past_those_who_are_behind(site: Site) -> None:
     slow, quick = site.open(), site.open()
     slow.reading = False
     data = b"x" * 100_000
-    while opened[0].buffered <= 10_000:
+    while opened[0].write_buffer_size <= 10_000:
         opened[0].send(data)
         site.settle(1)
-    before = opened[0].buffered
+    before = opened[0].write_buffer_size
     assert broadcast(opened, b"tick", skip_behind=True) == 1
-    assert opened[0].buffered <= before
+    assert opened[0].write_buffer_size <= before
     assert quick.next() == b"tick"
     assert broadcast(opened, b"tock") == 2
 

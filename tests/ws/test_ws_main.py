@@ -200,8 +200,8 @@ def test_a_server_that_is_slow(tmp_path: Path) -> None:
     heard: list[str | bytes] = []
 
     def on_open(ws: WebSocket) -> None:
-        ws.pause()
-        ws.loop.call_later(0.2, ws.resume)  # by then some megabytes wait, or the client is slower than that
+        ws.pause_reading()
+        ws.loop.call_later(0.2, ws.resume_reading)  # by then some megabytes wait, or the client is slower than that
 
     def on_message(_ws: WebSocket, message: str | bytes) -> None:
         heard.append(message)

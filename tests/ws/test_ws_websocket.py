@@ -143,7 +143,7 @@ def test_a_stream_is_told_when_the_peer_has_caught_up(site: Site) -> None:
     peer.reading = False
     unsent: list[int] = []
     stream = ws.stream_binary()
-    stream.on_drain = lambda: unsent.append(ws.buffered)
+    stream.on_drain = lambda: unsent.append(ws.write_buffer_size)
     while stream.write(b"x" * 50_000):
         site.settle(1)
     site.settle(20)
@@ -537,13 +537,13 @@ def test_send_tells_and_on_drain_follows(site: Site) -> None:
     peer.reading = False
     while ws.send(b"x" * 50_000):
         site.settle(1)
-    assert ws.buffered > WsLimits().high_water
+    assert ws.write_buffer_size > WsLimits().high_water
     site.settle(20)
     assert not drained
     peer.reading = True
     peer.until(lambda: drained)
     assert drained == [ws]
-    assert ws.buffered <= WsLimits().low_water
+    assert ws.write_buffer_size <= WsLimits().low_water
 
 
 def test_a_peer_that_never_reads_costs_a_bounded_amount(site: Site) -> None:
@@ -567,7 +567,7 @@ def test_a_peer_that_never_reads_costs_a_bounded_amount(site: Site) -> None:
         except BlockingIOError:
             pass
         site.settle(1)
-    assert ws.buffered < WsLimits().high_water + 2 * (1 << 18)
+    assert ws.write_buffer_size < WsLimits().high_water + 2 * (1 << 18)
     before = handled
     site.settle(50)
     assert handled == before
@@ -585,14 +585,14 @@ def test_pings_of_a_peer_that_never_reads(site: Site) -> None:
     peer.reading = False
     while ws.send(b"x" * 100_000):
         site.settle(1)
-    ws.resume()
-    before = ws.buffered
+    ws.resume_reading()
+    before = ws.write_buffer_size
     ping = encode_frame(9, b"p" * 125, mask=MASK)
     for _ in range(200):
         peer.send(ping * 10)
-    assert ws.buffered <= before
+    assert ws.write_buffer_size <= before
     peer.reading = True
-    peer.until(lambda: ws.buffered == 0)
+    peer.until(lambda: ws.write_buffer_size == 0)
     peer.ping_pong(b"last")
 
 
@@ -616,22 +616,22 @@ def test_pause_and_resume(site: Site) -> None:
 
     def once(ws: WebSocket, message: str | bytes) -> None:
         site.log.append(("message", message))
-        ws.pause()
+        ws.pause_reading()
 
     peer, ws = opened(site, on_message=once)
     peer.send(b"".join(encode_frame(1, str(i), mask=MASK) for i in range(3)))
     site.until(lambda: site.log)
     site.settle()
     assert site.log == [("message", "0")]
-    ws.pause()
-    ws.resume()
+    ws.pause_reading()
+    ws.resume_reading()
     site.until(lambda: len(site.log) == 2)
     site.settle()
-    ws.resume()
+    ws.resume_reading()
     site.until(lambda: len(site.log) == 3)
     ws.on_message = site.note_message
-    ws.resume()
-    ws.resume()
+    ws.resume_reading()
+    ws.resume_reading()
     peer.say("more")
     site.until(lambda: len(site.log) == 4)
     assert [message for _, message in site.log] == ["0", "1", "2", "more"]
@@ -724,10 +724,10 @@ def test_a_frame_on_its_way_is_a_sign_of_life(timed: Site) -> None:
 def test_a_paused_peer_is_not_pinged(timed: Site) -> None:
     """While the program has paused it, nobody would see its pong."""
     peer, ws = opened(timed, timeouts=WsTimeouts(ping=10.0, pong=5.0))
-    ws.pause()
+    ws.pause_reading()
     timed.pass_time(100)
     assert ws.is_open
-    ws.resume()
+    ws.resume_reading()
     peer.say("x")
     assert peer.next() == "x"
 

@@ -32,7 +32,7 @@ def broadcast(
     count = 0
     # A send may end a connection that holds too much, and its callbacks may change the collection that is given.
     for ws in list(websockets):
-        if not ws.can_send or (skip_behind and ws.buffered > ws.connection.high_water):
+        if not ws.can_send or (skip_behind and ws.write_buffer_size > ws.connection.high_water):
             continue
         count += 1
         setting: tuple[Deflate, int] | None = None

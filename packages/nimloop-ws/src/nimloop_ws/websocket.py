@@ -223,7 +223,7 @@ class WebSocket:
         return self._close_reason
 
     @property
-    def buffered(self) -> int:
+    def write_buffer_size(self) -> int:
         """Bytes that were sent and are still waiting for the peer to take them."""
         return self.connection.write_buffer_size
 
@@ -285,14 +285,14 @@ class WebSocket:
 
     # Receiving ------------------------------------------------------------------------------------------------
 
-    def pause(self) -> None:
+    def pause_reading(self) -> None:
         """Hand out nothing more, and read nothing more, until `resume`; the peer gets slowed down.
 
         Pings are not answered meanwhile, and the WebSocket's own pings are not expected to be.
         """
         hold(self, st.BY_PROGRAM)
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         """Hand out messages again, beginning with those that have arrived meanwhile."""
         if self._held & st.BY_PROGRAM:
             release(self, st.BY_PROGRAM)
@@ -343,7 +343,7 @@ class WebSocket:
         look_for_life(self)
 
     def __repr__(self) -> str:
-        return f"<WebSocket {self.state} peer={self.connection.peer!r} unsent={self.buffered}>"
+        return f"<WebSocket {self.state} peer={self.connection.peer!r} unsent={self.write_buffer_size}>"
 
 
 OnWebSocket = Callable[[WebSocket], object]

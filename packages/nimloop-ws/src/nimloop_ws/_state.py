@@ -39,7 +39,7 @@ MOVES: Final[dict[int, dict[int, int]]] = {
 
 # Why nothing is read, or handed out, in bits: each reason has one owner.
 BY_PROGRAM: Final = 1
-"""`pause` was called."""
+"""`pause_reading` was called."""
 BEHIND: Final = 2
 """On a server: the peer does not take what it was sent."""
 TURN_OVER: Final = 4

@@ -286,7 +286,7 @@ class WebSocket:
     # Receiving ------------------------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """Hand out nothing more, and read nothing more, until `resume`; the peer gets slowed down.
+        """Hand out nothing more, and read nothing more, until `resume_reading`; the peer gets slowed down.
 
         Pings are not answered meanwhile, and the WebSocket's own pings are not expected to be.
         """

@@ -75,3 +75,13 @@ def test_the_environment_chooses_the_twin(wanted: str) -> None:
         text=True,
     ).stdout.strip()
     assert output == ("Python" if wanted == "off" or "C" not in TWINS else "C")
+
+
+def test_the_python_is_taken_where_the_c_is_not_built() -> None:
+    """Without being asked to."""
+    script = (
+        "import sys; sys.modules['nimloop_http._encode_c'] = None; "
+        "from nimloop_http._encoder import IMPLEMENTATION; print(IMPLEMENTATION)"
+    )
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "Python"

@@ -651,6 +651,8 @@ def test_saving_a_file_in_a_thread(tmp_path: Path, descriptors: Callable[[], set
         form["a"].save(tmp_path / "target", on_done=told.append)
     form["a"].save(tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"x"
+    with form["a"].open() as opened:
+        assert opened.read() == b"x"
 
 
 def test_without_files_that_have_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,3 +236,20 @@ def test_the_client_is_known_by_its_address(site: Site, tmp_path: Path) -> None:
         client.send(request())
         assert client.answer().body == b"True"
     assert seen == ["127.0.0.1", ""]
+
+
+def test_a_body_as_a_view_and_a_head_by_its_size(connection: Connection) -> None:
+    """Nothing is copied for the one, and the other counts from the method to the empty line."""
+    req = made(connection, "/", method="POST", body=b"abc")
+    assert req.body_view.obj is req.body
+    assert req.body_view.tobytes() == b"abc"
+    assert req.header_bytes == len(request("POST", "/"))
+
+
+def test_a_limit_for_a_body_that_there_is_not(connection: Connection) -> None:
+    """Is nothing, but has to be one all the same."""
+    req = made(connection)
+    req.limit_body(0)
+    assert req.body == b""
+    with pytest.raises(ValueError, match="not negative"):
+        req.limit_body(-1)

@@ -832,6 +832,37 @@ def test_an_on_done_that_raises_harms_nobody(site: Site) -> None:
     site.errors.clear()
 
 
+def test_what_is_asked_of_an_end(site: Site) -> None:
+    """`on_done` may be looked at and taken away; a cleanup that raises is reported, and keeps no other from running."""
+    told: list[str] = []
+    kept: list[HttpResponse] = []
+
+    def act(res: HttpResponse) -> None:
+        def on_done(_res: HttpResponse) -> None:
+            told.append("never")
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        assert res.on_done is None
+        res.on_done = on_done
+        assert res.on_done is on_done
+        res.on_done = None
+        res.at_end(fail)
+        res.at_end(lambda: told.append("end"))
+        res.send("x")
+        kept.append(res)
+
+    site.start(handler(act))
+    client = site.dial()
+    client.send(request())
+    assert client.answer().body == b"x"
+    assert told == ["end"]
+    assert isinstance(site.errors.pop(), ZeroDivisionError)
+    with pytest.raises(ResponseSentError):
+        kept[0].at_end(lambda: told.append("too late"))
+
+
 def test_a_response_describes_itself(site: Site) -> None:
     """Status and state are in its repr."""
     seen: list[str] = []

@@ -100,6 +100,19 @@ def test_methods_that_are_not_wanted_get_501(site: Site, methods: frozenset[str]
         assert status == (202 if method in passes else 501)
 
 
+def test_who_looks_at_the_heads_may_change_at_any_time(site: Site) -> None:
+    """From the next request on, also of connections that are open."""
+    server = site.start(echo)
+    client = site.dial()
+    statuses = []
+    for on_headers in (None, lambda _req, res: res.send_error(403), None):
+        server.on_headers = on_headers
+        assert server.on_headers is on_headers
+        client.send(request())
+        statuses.append(client.answer().status)
+    assert statuses == [200, 403, 200]
+
+
 def test_tunnels_are_not_offered_unasked(site: Site) -> None:
     """CONNECT is a standard method, but what would follow its answer is no HTTP."""
     with HttpServer(site.loop, echo) as server:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 
-from nimloop_http._workers import WorkerPool
+from nimloop_core import Loop
+from nimloop_http._workers import WorkerPool, call_soon
 
 PATIENCE = 20.0
 
@@ -84,8 +87,10 @@ def test_a_closed_pool() -> None:
     let_go = threading.Event()
     assert pool.submit(lambda: let_go.wait(PATIENCE))
     assert all(pool.submit(lambda: done.append(1)) for _ in range(5))
+    states = [pool.closed]
     pool.close()
     pool.close()
+    assert [*states, pool.closed] == [False, True]
     assert not pool.submit(lambda: done.append(2))
     let_go.set()
     assert ended("closed")
@@ -97,3 +102,15 @@ def test_numbers_that_make_no_sense(threads: int, waiting: int) -> None:
     """Refused at once."""
     with pytest.raises(ValueError):
         WorkerPool("none", threads, waiting)
+
+
+def test_a_callback_from_another_thread() -> None:
+    """It is called by the loop; once that is closed nobody is, and a mistake is still one."""
+    told: list[str] = []
+    with Loop() as loop:
+        call_soon(loop, lambda: told.append("called"))
+        with pytest.raises(TypeError):
+            call_soon(loop, cast("Callable[[], object]", "no callback"))
+        loop.run_once(0)
+    call_soon(loop, lambda: told.append("never"))
+    assert told == ["called"]

@@ -55,8 +55,11 @@ def test_m2_a_port_that_is_taken_is_told_to_the_caller() -> None:
     ("what", "why"),
     [("nowhere:x", "no module 'nowhere'"), ("tests.mt.handlers:NOTHING", "cannot be called")],
 )
-def test_m2_a_handler_that_cannot_be_loaded_is_told_by_start(mode: Mode, what: str, why: str) -> None:
-    """M2: with the reason; nothing is left running."""
+def test_m2_a_handler_that_cannot_be_loaded_is_told_by_start(
+    mode: Mode, what: str, why: str, descriptors: Callable[[], set[str]]
+) -> None:
+    """M2: with the reason; nothing is left running, once the threads that were given up have seen that."""
+    before = descriptors()
     with MultiThreadHttpServer(what, workers=2, mode=mode) as server:
         server.listen("127.0.0.1", 0)
         with pytest.raises(WorkerStartError, match=why):
@@ -64,15 +67,18 @@ def test_m2_a_handler_that_cannot_be_loaded_is_told_by_start(mode: Mode, what: s
         assert server.pids == []
         with pytest.raises(ServerStartedError):
             server.start()
+    until(lambda: descriptors() == before)
 
 
 @both
-def test_a_factory_that_fails_says_why(mode: Mode) -> None:
+def test_a_factory_that_fails_says_why(mode: Mode, descriptors: Callable[[], set[str]]) -> None:
     """The exception's name, its words and its place."""
+    before = descriptors()
     with MultiThreadHttpServer(factory=handlers.broken, workers=1, mode=mode) as server:
         server.listen("127.0.0.1", 0)
         with pytest.raises(WorkerStartError, match=r"RuntimeError: no luck \(.*handlers\.py, line \d+\)"):
             server.start()
+    until(lambda: descriptors() == before)
 
 
 @both

@@ -18,6 +18,7 @@ import itertools
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -75,6 +76,8 @@ TARGETS = {
 DULL = re.compile("AddNot|Decorator|Eq_Is|Is_Eq|IsNot_NotEq")
 """An added ``not`` is found by every test that gets there, a decorator is mostly `@final`, and small numbers that are
 equal are the same."""
+_MEMORY = 2 << 30
+"""Bytes of address space for one run of tests: what goes on for ever takes all that there is."""
 QUICK, THOROUGH = "mutants", "nimloop"
 """Profiles of Hypothesis, in `tests/conftest.py`."""
 
@@ -100,6 +103,7 @@ def passes(tests: tuple[str, ...], profile: str, timeout: float) -> bool:
     child = os.fork()
     if child == 0:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         os.environ["HYPOTHESIS_PROFILE"] = profile
         for descriptor in (1, 2):
             os.dup2(os.open("tests.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)

@@ -367,6 +367,7 @@ def test_the_defaults_cost_what_is_told_of_them() -> None:
     assert 1 << (deflate.window_bits + 2) == 16 << 10
     assert 1 << (deflate.memory_level + 9) == 16 << 10
     assert 1 << deflate.peer_window_bits == 4 << 10
+    assert deflate.threshold == 256  # bytes, below which little is gained
 
 
 def test_settings_are_checked() -> None:

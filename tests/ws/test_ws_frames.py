@@ -30,6 +30,14 @@ def test_close_frames(code: int, reason: str) -> None:
         assert decode_close(payload) == (code, reason)
 
 
+def test_a_reason_has_up_to_123_bytes() -> None:
+    """A control frame has room for 125 (§5.5), and the code takes two: bytes of UTF-8, not characters."""
+    assert len(encode_close(1000, "x" * 123)) == 125
+    for reason in ("x" * 124, "ö" * 62):
+        with pytest.raises(CloseCodeError, match="the reason has 124 bytes; a close frame holds 123"):
+            encode_close(1000, reason)
+
+
 def test_a_reason_needs_a_code() -> None:
     """There is no place for it otherwise (§5.5.1)."""
     assert encode_close(None) == b""

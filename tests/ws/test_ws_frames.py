@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimloop_ws import Close, Fragment, Ping, Pong, encode_frame
+from nimloop_ws import Close, CloseCode, Fragment, Ping, Pong, WsFrameKind, encode_frame
 from nimloop_ws.errors import CloseCodeError, FrameError, InvalidTextError
 from nimloop_ws.frames import MaskSource, decode_close, encode_close, may_be_sent
 
+# The registry "WebSocket Close Code Number" of RFC 6455 §11.7, as of RFC 8307.
+NAMES = {
+    "NORMAL": 1000, "GOING_AWAY": 1001, "PROTOCOL_ERROR": 1002, "UNSUPPORTED_DATA": 1003, "NO_STATUS": 1005,
+    "ABNORMAL": 1006, "INVALID_DATA": 1007, "POLICY_VIOLATION": 1008, "MESSAGE_TOO_BIG": 1009,
+    "EXTENSION_MISSING": 1010, "INTERNAL_ERROR": 1011, "SERVICE_RESTART": 1012, "TRY_AGAIN_LATER": 1013,
+    "BAD_GATEWAY": 1014, "TLS_FAILED": 1015,
+}  # fmt: skip
 REGISTERED = {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014}
 
 
@@ -17,6 +24,13 @@ def test_codes_that_may_be_sent() -> None:
     """RFC 6455 §7.4.2: what is registered and not reserved, and what is the applications'."""
     for code in range(65536):
         assert may_be_sent(code) is (code in REGISTERED or 3000 <= code < 5000)
+
+
+def test_codes_and_opcodes_are_those_of_the_registries() -> None:
+    """By their names; RFC 6455 §11.8 has the opcodes."""
+    assert {each.name: each.value for each in CloseCode} == NAMES
+    opcodes = {"CONTINUATION": 0, "TEXT": 1, "BINARY": 2, "CLOSE": 8, "PING": 9, "PONG": 10}
+    assert {each.name: each.value for each in WsFrameKind} == opcodes
 
 
 @given(st.integers(0, 65535), st.text(max_size=130))

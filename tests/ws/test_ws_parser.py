@@ -284,6 +284,7 @@ WRONG = {
     "continuation of nothing": frame(0x80, b""),
     "continuation after the end": frame(0x81, b"") + frame(0x80, b""),
     "message within a message": frame(0x01, b"a") + frame(0x81, b"b"),
+    "message within a message, behind a ping": frame(0x01, b"a") + frame(0x89, b"") + frame(0x81, b"b"),
     "length in 2 bytes for 1": b"\x82\xfe\x00\x7d" + KEY + b"x" * 125,
     "length in 8 bytes for 2": b"\x82\xff" + (65535).to_bytes(8, "big") + KEY,
     "length with its first bit": b"\x82\xff\x80" + bytes(7) + KEY,
@@ -299,6 +300,17 @@ WRONG = {
 def test_violations_are_1002(data: bytes) -> None:
     """W3: each violation of the framing has the code 1002, however it arrives."""
     assert code_of(data) == 1002
+
+
+def test_a_parser_that_has_failed_says_so_whenever_it_is_asked() -> None:
+    """With nothing new pushed as well: None would mean that more bytes are needed."""
+    parser = WsParser(SERVER)
+    parser.push(frame(0x83, b""))
+    with pytest.raises(FrameError):
+        parser.next_event()
+    for _ in range(2):
+        with pytest.raises(ParserStateError):
+            parser.next_event()
 
 
 def test_masked_frames_of_a_server_are_1002() -> None:

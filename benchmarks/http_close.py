@@ -20,7 +20,8 @@ def floor(directory: Path) -> list[str]:
 def main() -> int:
     """Parse, measure, report."""
     options = Options.of(arguments(__doc__).parse_args())
-    others = {"floor": floor, "uvloop-httptools": cannot("it does not look at Connection")}
+    ignorant = cannot("it does not look at Connection")
+    others = {"floor": floor, "uvloop-httptools": ignorant, "socketify": ignorant}
     contenders = [replace(each, command=others.get(each.name, each.command)) for each in CONTENDERS]
     return run("http_close", contenders, HttpWorkload(connections=options.connections, close=True), options)
 

@@ -14,9 +14,11 @@ CONTENDERS: Final = (
     Contender("uvloop-httptools", python_peer("hello_uvloop.py"), routes=False),
     Contender("bjoern", python_peer("hello_bjoern.py")),
     Contender("fastwsgi", python_peer("hello_fastwsgi.py")),
+    Contender("socketify", python_peer("hello_socketify.py")),
     Contender("granian-rsgi", python_peer("hello_granian.py", "--interface", "rsgi")),
     Contender("granian-asgi", python_peer("hello_granian.py", "--interface", "asgi")),
     Contender("uvicorn", python_peer("hello_uvicorn.py")),
+    Contender("robyn", python_peer("hello_robyn.py")),
     Contender("aiohttp", python_peer("hello_aiohttp.py")),
     Contender("tornado", python_peer("hello_tornado.py")),
 )

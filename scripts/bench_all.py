@@ -72,6 +72,8 @@ RUNS: Final = (
     Run("idle_memory", "idle_memory.py"),
     Run("ws_echo", "ws_echo.py", case="256 B"),
     Run("ws_echo_large", "ws_echo.py", ("--size", "100000"), "100 KB"),
+    Run("ws_echo_compressed", "ws_echo.py", ("--compress", "--size", "1024"), "1 KiB, compressed"),
+    Run("masking", "masking.py"),
     Run("ws_broadcast", "ws_broadcast.py", case="256 B to 200"),
     Run("mt_scaling", "mt_scaling.py", case="200 µs of work"),
     Run("mt_scaling_hello", "mt_scaling.py", ("--work", "0"), "64 keep-alive connections"),

@@ -36,6 +36,8 @@ TITLES: Final = {
     "idle_memory": "TCP: idle connections",
     "ws_echo": "WebSocket: echo",
     "ws_echo_large": "WebSocket: echo, large",
+    "ws_echo_compressed": "WebSocket: echo, compressed",
+    "masking": "WebSocket: masking",
     "ws_broadcast": "WebSocket: broadcast",
     "mt_scaling": "Workers",
     "mt_scaling_hello": "Workers: hello",

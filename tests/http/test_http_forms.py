@@ -651,8 +651,14 @@ def test_saving_a_file_in_a_thread(tmp_path: Path, descriptors: Callable[[], set
         form["a"].save(tmp_path / "target", on_done=told.append)
     form["a"].save(tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"x"
-    with form["a"].open() as opened:
-        assert opened.read() == b"x"
+
+
+def test_a_field_is_opened_like_a_file() -> None:
+    """From its beginning, each time."""
+    form = parse_form(TYPE, multipart(field("a", b"some text")))
+    for _ in range(2):
+        with form["a"].open() as opened:
+            assert (opened.read(4), opened.read()) == (b"some", b" text")
 
 
 def test_without_files_that_have_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -911,7 +911,7 @@ def test_h11_an_idle_connection_is_closed(timed_site: Site) -> None:
 def test_h11_a_client_that_still_takes_its_answer_is_not_idle(timed_site: Site) -> None:
     """Whatever the deadline for the next request; only what cannot leave for too long ends it."""
     size = 8 << 20
-    timed_site.start(lambda _req, res: res.send(bytes(size)), timeouts=Timeouts(idle=2.0, write=60.0))
+    timed_site.start(lambda _req, res: res.send(bytes(size)), timeouts=Timeouts(idle=2.0, answer=2.0, write=60.0))
     client = timed_site.dial(receive_buffer=4096)
     client.send(many(1))
     timed_site.settle()

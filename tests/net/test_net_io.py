@@ -322,3 +322,15 @@ def test_the_environment_chooses_the_twin(wanted: str) -> None:
         text=True,
     ).stdout.strip()
     assert output == ("Python" if wanted == "off" or "C" not in TWINS else "C")
+
+
+def test_the_python_is_taken_where_the_c_is_not_built() -> None:
+    """Without being asked to, for streams and for datagrams."""
+    script = (
+        "import sys; sys.modules['nimloop_net._io_c'] = sys.modules['nimloop_net._datagram_c'] = None; "
+        "from nimloop_net import _datagram, _datagram_py, _io, build; "
+        "assert _datagram.receive is _datagram_py.receive; "
+        "assert build.IMPLEMENTATION in {'Python', 'mypyc'}; print(_io.IMPLEMENTATION)"
+    )
+    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "Python"

@@ -47,12 +47,12 @@ def test_a_thread_that_hangs_is_given_up(provoked: Provoked, descriptors: Callab
     handlers.released.clear()
     threads = threading.active_count()
     before = descriptors()
-    with serving(MultiThreadHttpServer(handlers.answer, workers=2, mode="threads", watchdog=1.0)) as port:
+    with serving(MultiThreadHttpServer(handlers.answer, workers=2, mode="threads", watchdog=3.0)) as port:
         first = seen(port, 2)
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
             client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
             until(handlers.waiting.is_set)  # what it accepts before that waits with it
-            provoked("has not answered for 1 s")
+            provoked("has not answered for 3 s")
             until(lambda: seen(port, 2) - first)
             assert [ask(port)[0] for _ in range(20)] == [200] * 20
             handlers.released.set()

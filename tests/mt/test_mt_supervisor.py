@@ -137,6 +137,28 @@ def one() -> Iterator[Stage]:
     stage.close()
 
 
+def test_the_watchdog_does_not_judge_by_a_look_that_is_late(provoked: Provoked) -> None:
+    """Supervisor and worker may have stood still together: it gets the time to answer, but not for ever."""
+    stage = Stage(1, watchdog=5.0)
+    stage.puppets[0].say("ready")
+    stage.turn()
+    for _ in range(3):
+        stage.turn(0.5)
+        stage.turn(10.0)
+        stage.puppets[0].say("alive")
+        stage.turn()
+    assert len(stage.puppets) == 1
+    provoked("has not answered for 5 s")
+    for _ in range(4):
+        stage.turn(10.0)
+    assert len(stage.puppets) == 2
+    stage.supervisor.stop(0)
+    stage.turn()
+    stage.turn(1)
+    assert stage.reports[0].killed == 1
+    stage.close()
+
+
 @pytest.fixture
 def two() -> Iterator[Stage]:
     """A supervisor with two places, whose workers are ready."""

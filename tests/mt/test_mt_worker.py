@@ -93,12 +93,12 @@ def test_connections_that_wait_when_the_server_stops_are_answered(mode: Mode, *,
         for pid in server.pids:
             os.kill(pid, signal.SIGSTOP)  # so that nobody accepts; threads are told to stop in the same breath
         waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)) for _ in range(400)]
+        for number, each in enumerate(waiting):
+            each.sendall(QUESTION % number)
         server.shutdown(PATIENCE)
         until(lambda: not server.ready)
         for pid in server.pids:
             os.kill(pid, signal.SIGCONT)
-        for number, each in enumerate(waiting):
-            each.sendall(QUESTION % number)
         for number, each in enumerate(waiting):
             assert f"answer to /{number}".encode() in read_all(each)
         report = server.join(PATIENCE)
@@ -129,10 +129,11 @@ def test_others_serve_the_place_of_a_worker_that_has_died(provoked: Provoked) ->
     server = MultiThreadHttpServer(handlers.answer, workers=2, mode="processes")
     with serving(server) as port:
         before = seen(port, 2)
+        pids = server.pids
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as last:
             last.sendall(b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n")
             assert last.recv(100) == b""
-        until(lambda: not server.ready)
+        until(lambda: server.pids != pids)
         answers = [ask(port) for _ in range(20)]
         assert {status for status, _, _ in answers} == {200}
         until(lambda: server.ready)

@@ -98,6 +98,8 @@ class Supervisor:
         self._past = read_stats({})
         self._started = self._stopping = self._ended = False
         self._aborted = self._killed = self._restarts = 0
+        self._looked = loop.time()
+        self._fair = True  # the last look was not late
         self._tick: Final = loop.call_every(_TICK, self._look)
 
     def start(self) -> None:
@@ -244,7 +246,10 @@ class Supervisor:
 
     def _look(self) -> None:
         now = self._loop.time()
-        watchdog = self._care.watchdog
+        # A look that is late finds answers unread, and workers that may have stood still with us: the next one judges.
+        self._fair = now - self._looked <= 2 * _TICK or not self._fair
+        self._looked = now
+        watchdog = self._care.watchdog if self._fair else None
         for member in list(self.members):
             if member.deadline is not None and now >= member.deadline:
                 if member.state is State.KILLED:

@@ -41,6 +41,7 @@ COMPILED_MODULES = (
     "_grammar",
     "_head",
     "_headers",
+    "_heads",
     "_scan_py",
     "_session",
     "_source",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -9,10 +10,10 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
-from nimloop_http import _bodies, _headers, _scan_py
-from nimloop_http import parser as parser_module
+from nimloop_http import _bodies, _headers, _heads, _scan_py
 
-Scan = tuple[int, bytes, str, str, int, int]
+Told = tuple[bytes, str, str, int, int]
+Scan = tuple[bytes, str, str, int, int, bytes | None]
 
 
 class Find(Protocol):
@@ -27,13 +28,26 @@ class Twin(NamedTuple):
 
     scan_request: Callable[[bytes | bytearray, int, tuple[int, ...]], Scan | None]
     join_chunks: Callable[[bytes | bytearray, int, int, int, int], tuple[int, int, int, bytes]]
-    split_fields: Callable[[bytes | bytearray], list[tuple[str, str]]]
+    split_fields: Callable[[bytes | bytearray, bytes | None, bool], list[tuple[str, str]]]
+    find_value: Callable[[bytes | bytearray, bytes | None, str], str | None]
     find_crlf: Find
     find_double_crlf: Find
 
 
 def _twin(module: ModuleType) -> Twin:
     return Twin(*(getattr(module, name) for name in Twin._fields))
+
+
+def told(scan: Scan | None) -> Told | None:
+    """Leave out the offsets, which only one of the twins remembers."""
+    return None if scan is None else scan[:5]
+
+
+def offsets_in(head: bytes, twin: Twin) -> list[tuple[int, ...]] | None:
+    """Tell where a twin finds the fields of a head: beginning and end of each name, and of each value."""
+    result = twin.scan_request(head, 0, (len(head), len(head), len(head)))
+    offsets = None if result is None else result[5]
+    return None if offsets is None else list(struct.iter_unpack("=IIII", offsets))
 
 
 TWINS = {"Python": _twin(_scan_py)}
@@ -50,8 +64,9 @@ def use(name: str) -> Iterator[None]:
     """Let the parser use one of them. When mypyc has compiled the parser, it keeps the one it was made with."""
     twin = TWINS[name]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parser_module, "scan_request", twin.scan_request)
+        patch.setattr(_heads, "scan_request", twin.scan_request)
         patch.setattr(_bodies, "join_chunks", twin.join_chunks)
         patch.setattr(_bodies, "split_fields", twin.split_fields)
         patch.setattr(_headers, "split_fields", twin.split_fields)
+        patch.setattr(_headers, "find_value", twin.find_value)
         yield

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.http.scanning import TWINS, Scan
+from tests.http.scanning import TWINS, Told, told
 
 from nimloop_http import Limits
 from nimloop_http._diagnose import diagnose, diagnose_fields
@@ -24,11 +24,11 @@ from nimloop_http.errors import (
 LIMITS = Limits()
 
 
-def scanned(head: str, limits: Limits) -> Scan | None:
+def scanned(head: str, limits: Limits) -> Told | None:
     """Scan a whole head with each twin; they agree."""
     data = head.encode("latin-1")
     bounds = (limits.request_line, limits.header_bytes, limits.headers)
-    results = {twin.scan_request(data, 0, bounds) for twin in TWINS.values()}
+    results = {told(twin.scan_request(data, 0, bounds)) for twin in TWINS.values()}
     (result,) = results
     return result
 

@@ -13,6 +13,7 @@ from tests.http.parsing import scanner as scanner
 
 import nimloop_http._bodies as bodies_module
 import nimloop_http._diagnose as diagnose_module
+import nimloop_http._heads as heads_module
 import nimloop_http.parser as parser_module
 from nimloop_http import End, Head, HttpParser, Limits
 from nimloop_http._grammar import BARE_LINE_END
@@ -72,7 +73,7 @@ class CountedPattern:
 def cost_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes, Limits], int]:
     """Give the function that feeds byte by byte and counts."""
     monkeypatch.setattr(parser_module, "bytearray", CountedBuffer, raising=False)
-    for module in (parser_module, bodies_module, diagnose_module):
+    for module in (heads_module, bodies_module, diagnose_module):
         monkeypatch.setattr(module, "BARE_LINE_END", CountedPattern(BARE_LINE_END))
 
     def cost(data: bytes, limits: Limits) -> int:

@@ -14,13 +14,14 @@ from typing import NamedTuple
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.http.scanning import TWINS, Scan, Twin
+from tests.http.scanning import TWINS, Told, Twin, offsets_in, told
 
 from nimloop_http import _scan_py, find_crlf, find_double_crlf
 from nimloop_http._grammar import REQUEST_HEAD
 from nimloop_http._scan_py import CAREFUL, CHUNKED, EXPECTS, HTTP_1_1, KEEP_ALIVE
 
 USUAL = HTTP_1_1 | KEEP_ALIVE
+needs_c = pytest.mark.skipif("C" not in TWINS, reason="not built")
 
 
 @pytest.fixture(params=TWINS)
@@ -29,9 +30,9 @@ def twin(request: pytest.FixtureRequest) -> Twin:
     return TWINS[request.param]
 
 
-def scanned(data: bytes | bytearray, twin: Twin, start: int = 0) -> Scan | None:
+def scanned(data: bytes | bytearray, twin: Twin, start: int = 0) -> Told | None:
     """Scan with generous limits."""
-    return twin.scan_request(data, start, (8192, 8192, 100))
+    return told(twin.scan_request(data, start, (8192, 8192, 100)))
 
 
 def flags_of(twin: Twin, *fields: str, line: str = "POST / HTTP/1.1") -> tuple[int, int]:
@@ -39,8 +40,8 @@ def flags_of(twin: Twin, *fields: str, line: str = "POST / HTTP/1.1") -> tuple[i
     data = "".join(f"{each}\r\n" for each in [line, *fields, ""]).encode("latin-1")
     result = scanned(data, twin)
     assert result is not None
-    assert result[0] == len(data)
-    return result[4:]
+    assert result[0] == data
+    return result[3:]
 
 
 # What they say ----------------------------------------------------------------------------------------------------
@@ -50,13 +51,13 @@ def flags_of(twin: Twin, *fields: str, line: str = "POST / HTTP/1.1") -> tuple[i
 def test_the_usual_request(twin: Twin, kind: type[bytes | bytearray]) -> None:
     """From anywhere in a buffer: where it ends, its bytes, method, target, flags, and no length."""
     head = b"GET /a?b HTTP/1.1\r\nHost:\t a.example:80 \r\nUser-Agent: x\r\nAccept: */*\r\n\r\n"
-    assert scanned(kind(head + b"rest"), twin) == (len(head), head, "GET", "/a?b", USUAL, -1)
-    assert scanned(kind(b"...." + head), twin, 4) == (len(head) + 4, head, "GET", "/a?b", USUAL, -1)
-    assert scanned(kind(head), twin, 1) == (len(head), head[1:], "ET", "/a?b", USUAL, -1)
+    assert scanned(kind(head + b"rest"), twin) == (head, "GET", "/a?b", USUAL, -1)
+    assert scanned(kind(b"...." + head), twin, 4) == (head, "GET", "/a?b", USUAL, -1)
+    assert scanned(kind(head), twin, 1) == (head[1:], "ET", "/a?b", USUAL, -1)
     result = scanned(kind(head), twin)
     assert result is not None
-    assert type(result[1]) is bytes
-    assert (result[1] is head) == (kind is bytes)  # what is all of it already is not copied
+    assert type(result[0]) is bytes
+    assert (result[0] is head) == (kind is bytes)  # what is all of it already is not copied
     assert scanned(kind(head[:-1]), twin) is None
 
 
@@ -66,7 +67,7 @@ def test_a_method_is_any_token(twin: Twin, method: str) -> None:
     for text in (method, method + "X", method[:-1] or "x"):
         result = scanned(f"{text} / HTTP/1.1\r\nHost: a\r\n\r\n".encode(), twin)
         assert result is not None
-        assert result[2:5] == (text, "/", USUAL)
+        assert result[1:4] == (text, "/", USUAL)
 
 
 HOST = "Host: a"
@@ -202,6 +203,7 @@ LINES = st.sampled_from(
         "GET  / HTTP/1.1", "BREW /pot HTTP/1.1",
     ]
 )  # fmt: skip
+KNOWN = ["Host", "User-Agent", "Accept", "Cookie", "Sec-Fetch-User", "X-Forwarded-For", "TE", "DNT", "traceparent"]
 SPACES = st.sampled_from(["", " ", " ", "  ", "\t "])
 
 
@@ -230,10 +232,19 @@ limits_of_any_size = st.just((8192, 8192, 100)) | st.tuples(st.integers(0, 40), 
 @example(data=b"GET / HTTP/1.1\r\nhost:a\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", limits=(99, 99, 9))
 def test_the_twins_agree(data: bytes, limits: tuple[int, int, int]) -> None:
     """On heads that are good, on those that are not, and about the fields in them."""
-    assert len({twin.scan_request(data, 0, limits) for twin in TWINS.values()}) == 1
-    if scanned(data, TWINS["Python"]) is not None:
-        fields = [twin.split_fields(data) for twin in TWINS.values()]
-        assert fields[0] == fields[-1]
+    scans = [twin.scan_request(data, 0, limits) for twin in TWINS.values()]
+    assert told(scans[0]) == told(scans[-1])
+    if (scan := scans[-1]) is not None:
+        head, offsets = scan[0], scan[5]
+        for lower in (False, True):
+            wanted = TWINS["Python"].split_fields(head, None, lower)
+            for twin in TWINS.values():
+                assert twin.split_fields(head, offsets, lower) == twin.split_fields(head, None, lower) == wanted
+        for name in {name.swapcase() for name, _ in wanted} | {"missing"}:
+            values = [value for other, value in wanted if other == name.lower()]
+            for twin in TWINS.values():
+                found = twin.find_value(head, offsets, name)
+                assert found == twin.find_value(head, None, name) == (", ".join(values) if values else None)
 
 
 @given(data=st.binary(max_size=80) | st.text("\r\n: ab\0", max_size=60).map(str.encode), start=st.integers(0, 90))
@@ -246,10 +257,40 @@ def test_fields_are_taken_apart(twin: Twin) -> None:
     """In order, as they were spelt, without the white space around them."""
     head = b"GET /a:b HTTP/1.1\r\nHost:a\r\nX: \t b:c\t d \t\r\nY:\r\nZ: \t\r\n\xe9: \xff\r\n\r\n"
     wanted = [("Host", "a"), ("X", "b:c\t d"), ("Y", ""), ("Z", ""), ("\xe9", "\xff")]
-    assert twin.split_fields(head) == wanted
-    assert twin.split_fields(bytearray(head)) == wanted
-    assert twin.split_fields(b"GET / HTTP/1.0\r\n\r\n") == []
-    assert twin.split_fields(b"") == []
+    assert twin.split_fields(head, None, False) == wanted
+    assert twin.split_fields(bytearray(head), None, False) == wanted
+    assert twin.split_fields(b"GET / HTTP/1.0\r\n\r\n", None, False) == []
+    assert twin.split_fields(b"", None, False) == []
+
+
+@needs_c
+@given(lines=st.lists(st.tuples(NAMES, SPACES, VALUES, SPACES), max_size=140), target=st.text("/ab?", max_size=20))
+def test_the_offsets_are_where_the_fields_are(lines: list[tuple[str, str, str, str]], target: str) -> None:
+    """What lies there is what was written, white space apart, and nothing of the head is left over."""
+    written = [(name, before + value + after) for name, before, value, after in lines]
+    text = "".join(f"{name}:{value}\r\n" for name, value in written)
+    head = f"GET /{target} HTTP/1.1\r\n{text}\r\n"
+    offsets = offsets_in(head.encode("latin-1"), TWINS["C"])
+    if len(lines) > 128:
+        assert offsets is None  # as many are remembered; of more nobody has heard
+        return
+    assert offsets is not None
+    assert [(head[a:b], head[c:d]) for a, b, c, d in offsets] == [(name, value.strip(" \t")) for name, value in written]
+    places = [place for field in offsets for place in field]
+    assert places == sorted(places)
+
+
+@needs_c
+@given(name=st.sampled_from(KNOWN) | NAMES, lower=st.booleans(), spelling=st.integers(0, 3))
+def test_names_that_everybody_knows_are_made_once(name: str, lower: bool, spelling: int) -> None:  # noqa: FBT001
+    """As in an RFC or in lower case; another spelling of them comes out as good."""
+    spelt = (name, name.lower(), name.upper(), name.swapcase())[spelling]
+    head = f"GET / HTTP/1.1\r\n{spelt}: a\r\n\r\n".encode()
+    ((one, _),) = TWINS["C"].split_fields(head, None, lower)
+    ((two, _),) = TWINS["C"].split_fields(head, None, lower)
+    assert one == (spelt.lower() if lower else spelt)
+    if name in KNOWN and (lower or spelling <= 1):
+        assert one is two is sys.intern(one)
 
 
 # Finding line ends ------------------------------------------------------------------------------------------------
@@ -292,8 +333,6 @@ def test_the_search_is_public() -> None:
 
 
 # The C and its bounds ---------------------------------------------------------------------------------------------
-
-needs_c = pytest.mark.skipif("C" not in TWINS, reason="not built")
 
 
 class Guarded(NamedTuple):
@@ -343,14 +382,17 @@ def test_no_byte_behind_the_end_is_looked_at(guarded: Guarded, byte: bytes) -> N
             run + b"\r\n\r",
         ):
             view = guarded.view(text)
-            assert c.scan_request(view, 0, (8192, 8192, 100)) == scanned(text, TWINS["Python"])  # type: ignore[arg-type]
+            scan = c.scan_request(view, 0, (8192, 8192, 100))  # type: ignore[arg-type]
+            assert told(scan) == scanned(text, TWINS["Python"])
             for chunks, left in ((text, 0), (text, -1), (text, len(text) // 2), (b"9\r\n" + text, -1)):
                 joined = _scan_py.join_chunks(chunks, 0, left, 1 << 40, 16)
                 assert c.join_chunks(guarded.view(chunks), 0, left, 1 << 40, 16) == joined  # type: ignore[arg-type]
             view = guarded.view(text)
             assert c.find_crlf(view) == text.find(b"\r\n")
             assert c.find_double_crlf(view) == _scan_py.find_double_crlf(text)
-            assert isinstance(c.split_fields(view), list)  # type: ignore[arg-type]
+            for offsets in (None, None if scan is None else scan[5]):
+                assert isinstance(c.split_fields(view, offsets, False), list)  # type: ignore[arg-type]
+                c.find_value(view, offsets, "x-long")  # type: ignore[arg-type]
 
 
 @needs_c
@@ -383,8 +425,12 @@ def test_wrong_arguments_are_errors() -> None:
                 find(*arguments)  # type: ignore[arg-type]
         assert find(b"\r\n\r\n", -(1 << 80), 1 << 80) >= 0
         assert find(b"\r\n\r\n", 1 << 80) == -1
-    with pytest.raises(TypeError):
-        c.split_fields("text")  # type: ignore[arg-type]
+    for arguments in [(), (b"",), ("text", None, False), (b"", "offsets", False), (b"", b"odd", False), (b"", None)]:
+        with pytest.raises(TypeError):
+            c.split_fields(*arguments)  # type: ignore[arg-type]
+    for arguments in [(), (b"", None), (b"", None, b"host"), ("text", None, "host"), (b"", b"odd", "host")]:
+        with pytest.raises(TypeError):
+            c.find_value(*arguments)  # type: ignore[arg-type]
 
 
 @needs_c
@@ -392,7 +438,9 @@ def test_no_reference_is_lost_or_kept() -> None:
     """Scanning again and again leaves the interpreter as it was."""
     c = TWINS["C"]
     chunks = b"1\r\na\r\n10\r\n0123456789"
-    data = bytearray(b"BREW /pot HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n")
+    data = bytearray(b"BREW /pot HTTP/1.1\r\nHost: a\r\nX: y\r\nx: z\r\nHOST: b\r\nrare: a\r\n\r\n")
+    scan = c.scan_request(data, 0, (8192, 8192, 100))
+    assert scan is not None
 
     def work() -> None:
         for _ in range(1000):
@@ -400,7 +448,15 @@ def test_no_reference_is_lost_or_kept() -> None:
             c.scan_request(data, 1, (1, 1, 1))
             c.join_chunks(data, 2, 3, 1000, 10)
             c.join_chunks(chunks, 0, -1, 1000, 10)
-            c.split_fields(data)
+            for offsets in (None, scan[5]):
+                c.split_fields(data, offsets, False)
+                c.split_fields(data, offsets, True)
+                c.find_value(data, offsets, "x")
+                c.find_value(data, offsets, "missing")
+                with pytest.raises(ValueError, match="not those of this head"):
+                    c.split_fields(b"", scan[5], False)
+                with pytest.raises(ValueError, match="not those of this head"):
+                    c.find_value(b"", scan[5], "x")
             c.find_crlf(data)
 
     work()
@@ -423,11 +479,11 @@ def test_the_module_can_be_loaded_anew() -> None:
     assert again is not None
     spec.loader.exec_module(again)
     assert again is not _scan
-    assert again.scan_request(head, 0, (99, 99, 9)) == (18, head, "GET", "/", 0, -1)
+    assert again.scan_request(head, 0, (99, 99, 9)) == (head, "GET", "/", 0, -1, b"")
     assert again.SIMD_NAME == _scan.SIMD_NAME
     del again
     gc.collect()
-    assert scanned(head, TWINS["C"]) == (18, head, "GET", "/", 0, -1)
+    assert scanned(head, TWINS["C"]) == (head, "GET", "/", 0, -1)
 
 
 @pytest.mark.parametrize("wanted", ["off", "auto"])

@@ -126,7 +126,7 @@ class BodyReader:
             raise error
         self._position = self._searched = end + 4
         self._state = MESSAGE_END
-        kept = [field for field in split_fields(b"\r\n" + raw) if field[0].lower() not in NOT_IN_TRAILERS]
+        kept = [field for field in split_fields(b"\r\n" + raw, None, False) if field[0].lower() not in NOT_IN_TRAILERS]
         return Trailers(Headers(kept)) if kept else self._read_message_end()
 
     def _read_until_end(self) -> Event | None:

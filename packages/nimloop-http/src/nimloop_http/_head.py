@@ -14,7 +14,7 @@ from nimloop_http._scan_py import CHUNKED, EXPECTS, KEEP_ALIVE
 @mypyc_attr(acyclic=True, free_list_len=1)
 @final
 class Head:
-    """The head of a request. `flags` and `length` are what the scanner has found."""
+    """The head of a request. `flags`, `length` and `offsets` are what the scanner has found."""
 
     __slots__ = (
         "_headers",
@@ -25,18 +25,24 @@ class Head:
         "keep_alive",
         "method",
         "minor",
+        "offsets",
         "raw",
         "target",
         "unknown_expectation",
         "upgrade",
     )
 
-    def __init__(self, raw: bytes, method: str, target: str, flags: int, length: int = -1) -> None:
+    def __init__(  # noqa: PLR0917 - made by the parser only, and in the cheapest way
+        self, raw: bytes, method: str, target: str, flags: int, length: int = -1, offsets: bytes | None = None
+    ) -> None:
         self.raw: Final = raw
         """All of it as it came, with the empty line."""
         self.method: Final = method
         self.target: Final = target
         self.flags: int = flags
+        self.offsets: Final = offsets
+        """Where the fields are in `raw`, or None: for each, four unsigned 32-bit numbers of this machine, which are the
+        beginning and end of its name, and those of its value."""
         self.minor: Final = flags & 1
         """The minor version: 0 or 1."""
         self.keep_alive: bool = flags & KEEP_ALIVE != 0
@@ -82,7 +88,7 @@ class Head:
     def headers(self) -> Headers:
         """The header fields: a case-insensitive multimap."""
         if self._headers is None:
-            self._headers = Headers.from_head(self.raw)
+            self._headers = Headers.from_head(self.raw, self.offsets)
         return self._headers
 
     @property

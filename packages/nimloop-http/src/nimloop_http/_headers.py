@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Self, final
+from typing import TypeVar, final, overload
 
-from nimloop_http._scanner import split_fields
+from nimloop_http._scanner import find_value, split_fields
+
+_Default = TypeVar("_Default")
 
 
 @final
@@ -16,17 +18,20 @@ class Headers(Mapping[str, str]):
     apart. Values are text in which each character stands for one byte (ISO 8859-1).
     """
 
-    __slots__ = ("_fields", "_index")
+    __slots__ = ("_fields", "_head", "_index", "_offsets")
 
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields: list[tuple[str, str]] = list(fields)
+    def __init__(self, fields: Iterable[tuple[str, str]] | None = None) -> None:
+        self._fields: list[tuple[str, str]] | None = None if fields is None else list(fields)  # None: see the head
         self._index: dict[str, list[str]] | None = None
+        self._head: bytes = b""
+        self._offsets: bytes | None = None  # of the fields in the head, where the scanner knows them
 
     @classmethod
-    def from_head(cls, head: bytes | str) -> Self:
-        """Take the fields behind the first line of a head that was checked before."""
-        headers = cls()
-        headers._fields = split_fields(head if isinstance(head, bytes) else head.encode("latin-1"))
+    def from_head(cls, head: bytes | str, offsets: bytes | None = None) -> Headers:
+        """Read the fields behind the first line of a head that was checked before; `offsets` are from its scan."""
+        headers = Headers()
+        headers._head = head if isinstance(head, bytes) else head.encode("latin-1")
+        headers._offsets = offsets
         return headers
 
     def _by_name(self) -> dict[str, list[str]]:
@@ -34,17 +39,44 @@ class Headers(Mapping[str, str]):
         index = self._index
         if index is None:
             index = {}
-            for name, value in self._fields:
-                index.setdefault(name.lower(), []).append(value)
+            fields = self._fields
+            if fields is None:
+                fields = split_fields(self._head, self._offsets, True)
+            else:
+                fields = [(name.lower(), value) for name, value in fields]
+            for name, value in fields:
+                index.setdefault(name, []).append(value)
             self._index = index
         return index
 
-    def __getitem__(self, name: str) -> str:
-        values = self._by_name()[name.lower()]
+    def _find(self, name: str) -> str | None:
+        """Return the value of that name: out of the head, which takes no other field apart, or from the index."""
+        if self._fields is None and self._index is None:
+            return find_value(self._head, self._offsets, name)
+        values = self._by_name().get(name.lower())
+        if values is None:
+            return None
         return values[0] if len(values) == 1 else ", ".join(values)
 
+    def __getitem__(self, name: str) -> str:
+        value = self._find(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str) -> str: ...
+    @overload
+    def get(self, name: str, /, default: _Default) -> str | _Default: ...
+    def get(self, name: str, /, default: object = None) -> object:
+        """Return the value of that name, or `default` when there is none."""
+        value = self._find(name)
+        return default if value is None else value
+
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self._by_name()
+        return isinstance(name, str) and self._find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name())
@@ -57,8 +89,9 @@ class Headers(Mapping[str, str]):
         return list(self._by_name().get(name.lower(), ()))
 
     def fields(self) -> list[tuple[str, str]]:
-        """Return every field as it was spelt, in order."""
-        return list(self._fields)
+        """Return every field as it was spelt, in order, in a list that is the caller's."""
+        fields = self._fields
+        return split_fields(self._head, self._offsets, False) if fields is None else list(fields)
 
     def __repr__(self) -> str:
-        return f"Headers({self._fields!r})"
+        return f"Headers({self.fields()!r})"

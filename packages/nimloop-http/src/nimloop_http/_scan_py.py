@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nimloop_http._grammar import CONTROL_FIELDS, FIELDS, PLAIN_CHUNK, PLAIN_HEAD, PLAIN_HOST, REQUEST_HEAD
+from nimloop_http._grammar import CONTROL_FIELDS, FIELDS, PLAIN_CHUNK, PLAIN_HEAD, PLAIN_HOST, REQUEST_HEAD, TOKEN
 
 HTTP_1_1: Final = 1
 """The version is 1.1; without it 1.0."""
@@ -24,7 +24,7 @@ CAREFUL: Final = 16
 """Neither the other flags but the version, nor the length, have been looked at."""
 
 Data = bytes | bytearray
-Scan = tuple[int, bytes, str, str, int, int]
+Scan = tuple[bytes, str, str, int, int, bytes | None]
 
 MOST_PIECES: Final = 64
 """As many chunks are joined at a time: a body in crumbs must not keep everybody else waiting."""
@@ -38,8 +38,9 @@ _METHODS: Final = {b"GET": "GET", b"HEAD": "HEAD", b"POST": "POST", b"PUT": "PUT
 def scan_request(data: Data, start: int, bounds: tuple[int, ...], /) -> Scan | None:
     """Take the head of a request apart; None when it is incomplete, malformed or larger than it may be.
 
-    `bounds` are the limits of the request line, of the header section and of the number of fields. Gives where the head
-    ends, its bytes, method, target, flags, and the length that is announced for the body or −1.
+    `bounds` are the limits of the request line, of the header section and of the number of fields. Gives the bytes of
+    the head, method, target, flags, the length that is announced for the body or −1, and where the fields are: in
+    `_scan`, as `Head.offsets` tells it; here None, since in Python it is quicker to look for them when they are wanted.
     """
     match = PLAIN_HEAD.match(data, start)
     plain = match is not None
@@ -57,7 +58,7 @@ def scan_request(data: Data, start: int, bounds: tuple[int, ...], /) -> Scan | N
     raw = data if type(data) is bytes and most == len(data) else bytes(data[start:end])
     if plain:
         name, target = match.groups()
-        return end, raw, _METHODS.get(name) or name.decode(), target.decode(), _PLAIN_FLAGS, -1
+        return raw, _METHODS.get(name) or name.decode(), target.decode(), _PLAIN_FLAGS, -1, None
     name, target, minor = match.groups()
     flags = KEEP_ALIVE | HTTP_1_1 if minor == b"1" else 0
     length = -1
@@ -68,7 +69,7 @@ def scan_request(data: Data, start: int, bounds: tuple[int, ...], /) -> Scan | N
     if flags & CAREFUL:
         flags &= CAREFUL | HTTP_1_1
         length = -1
-    return end, raw, name.decode(), target.decode(), flags, length
+    return raw, name.decode(), target.decode(), flags, length, None
 
 
 def _read_fields(fields: list[tuple[bytes, bytes]], flags: int) -> tuple[int, int]:
@@ -139,10 +140,33 @@ def join_chunks(data: Data, start: int, left: int, room: int, line: int, /) -> t
     return start, left, size, bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
 
-def split_fields(head: Data, /) -> list[tuple[str, str]]:
-    """Return the names and values of the fields behind the first line of a head that was checked before."""
-    text = head.decode("latin-1")
-    return [(name, value.rstrip(" \t")) for name, value in FIELDS.findall(text)]
+def split_fields(head: Data, _offsets: bytes | None, lower: bool, /) -> list[tuple[str, str]]:  # noqa: FBT001
+    """Return the names and values of the fields behind the first line of a head that was checked before.
+
+    Names are as they are spelt or, `lower`, in lower case.
+    """
+    fields = FIELDS.findall(head.decode("latin-1"))
+    if lower:
+        return [(name.lower(), value.rstrip(" \t")) for name, value in fields]
+    return [(name, value.rstrip(" \t")) for name, value in fields]
+
+
+def find_value(head: Data, _offsets: bytes | None, name: str, /) -> str | None:
+    """Return the value of the fields of that name, with commas between them if there are several, or None."""
+    if TOKEN.fullmatch(name) is None:
+        return None
+    start_of_line = b"\r\n%b:" % name.lower().encode()
+    lower = head.lower()
+    at = lower.find(start_of_line)
+    if at < 0:
+        return None
+    values = []
+    while at >= 0:
+        at += len(start_of_line)
+        end = head.find(b"\r\n", at)
+        values.append(head[at : end if end >= 0 else len(head)].strip(b" \t").decode("latin-1"))
+        at = lower.find(start_of_line, at)
+    return ", ".join(values)
 
 
 def find_crlf(data: Data | memoryview, start: int = 0, end: int | None = None, /) -> int:

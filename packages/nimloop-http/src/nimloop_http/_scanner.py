@@ -15,6 +15,7 @@ class _Finder(Protocol):
 scan_request = _scan_py.scan_request
 join_chunks = _scan_py.join_chunks
 split_fields = _scan_py.split_fields
+find_value = _scan_py.find_value
 find_crlf: _Finder = _scan_py.find_crlf
 find_double_crlf: _Finder = _scan_py.find_double_crlf
 _implementation = "Python"
@@ -28,6 +29,7 @@ if os.environ.get("NIMLOOP_EXTENSION") != "off":
         scan_request = _scan.scan_request
         join_chunks = _scan.join_chunks
         split_fields = _scan.split_fields
+        find_value = _scan.find_value
         find_crlf = _scan.find_crlf
         find_double_crlf = _scan.find_double_crlf
         _implementation = f"C ({_scan.SIMD_NAME})"

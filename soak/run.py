@@ -28,7 +28,7 @@ SERVER = Path(__file__).with_name("server.py")
 KILL_EVERY = 15.0
 """Seconds between kills: a new worker takes about one to be there, more on a busy machine."""
 SETTLE = 8.0
-"""Seconds without traffic before memory and descriptors are read: longer than every deadline of the server."""
+"""Seconds without traffic before memory and descriptors are read: longer than an idle connection is kept."""
 MOST_GROWTH = 12 * 1024
 """KiB by which a process may have grown: what the allocator keeps of the largest moment differs from run to run."""
 

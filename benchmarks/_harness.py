@@ -97,15 +97,20 @@ def cannot(why: str) -> Callable[[Path], list[str]]:
     return skip
 
 
+def compiler() -> list[str]:
+    """The command of the C compiler; empty where there is none."""
+    command = shlex.split(os.environ.get("CC", "cc"))
+    return command if command and shutil.which(command[0]) else []
+
+
 def c_program(source: str) -> Callable[[Path], list[str]]:
     """The command of a C program of one file, compiled when the benchmark starts."""
 
     def build(directory: Path) -> list[str]:
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        if not compiler or shutil.which(compiler[0]) is None:
-            raise Skipped("no C compiler")
         program = directory / Path(source).stem
-        command = [*compiler, "-O2", "-o", str(program), str(HERE / source)]
+        if not compiler():
+            raise Skipped("no C compiler")
+        command = [*compiler(), "-O2", "-o", str(program), str(HERE / source)]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
             raise ServerFailed(f"does not compile: {made.stderr.strip()[-600:]}")

@@ -1,8 +1,5 @@
 """Round trips over TCP and UDP from a client in C, and the check that the answers are right."""
 
-import os
-import shlex
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -10,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from _harness import Contender, Load, LoadFailed, WrongAnswer, c_program, pure_peer, python_peer
+from _harness import Contender, Load, LoadFailed, WrongAnswer, c_program, compiler, pure_peer, python_peer
 
 _HOST: Final = "127.0.0.1"
 _TIMEOUT: Final = 10.0
@@ -53,8 +50,7 @@ class NetWorkload:
 
     def missing(self) -> str | None:
         """What has to be installed before this can run."""
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        return None if compiler and shutil.which(compiler[0]) else "no C compiler for the client"
+        return None if compiler() else "no C compiler for the client"
 
     def check(self, port: int, *, routes: bool) -> None:
         """Raises WrongAnswer unless two answers are as they must be."""

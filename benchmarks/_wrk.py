@@ -94,23 +94,28 @@ class HttpWorkload:
         command = [*self.prefix, "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
         command += [f"http://{_HOST}:{port}{self.path}", "--", str(self.pipeline)]
         command += ["close"] if self.close else []
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:
-            try:
-                said, _ = wrk.communicate(timeout=seconds + 30)
-            except BaseException:
-                wrk.send_signal(signal.SIGKILL)
-                raise
-        reports = [line.partition(" ")[2] for line in said.splitlines() if line.startswith("report ")]
-        if wrk.returncode or len(reports) != 1:
-            raise LoadFailed(f"wrk ended with {wrk.returncode}: {said.strip()[-300:]}")
-        report = json.loads(reports[0])
-        errors = {kind: count for kind, count in report["errors"].items() if count}
-        if errors:
-            counts = ", ".join(f"{kind} {count}" for kind, count in errors.items())
-            raise LoadFailed(f"wrk counted errors: {counts}")
-        if not report["requests"]:
-            raise LoadFailed("wrk got no answer")
-        return Load(int(report["requests"]), float(report["seconds"]))
+        return run_wrk(command, seconds + 30)
+
+
+def run_wrk(command: list[str], timeout: float) -> Load:
+    """Run wrk with a script that reports; raises LoadFailed on any error that it counted."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:
+        try:
+            said, _ = wrk.communicate(timeout=timeout)
+        except BaseException:
+            wrk.send_signal(signal.SIGKILL)
+            raise
+    reports = [line.partition(" ")[2] for line in said.splitlines() if line.startswith("report ")]
+    if wrk.returncode or len(reports) != 1:
+        raise LoadFailed(f"wrk ended with {wrk.returncode}: {said.strip()[-300:]}")
+    report = json.loads(reports[0])
+    errors = {kind: count for kind, count in report["errors"].items() if count}
+    if errors:
+        counts = ", ".join(f"{kind} {count}" for kind, count in errors.items())
+        raise LoadFailed(f"wrk counted errors: {counts}")
+    if not report["requests"]:
+        raise LoadFailed("wrk got no answer")
+    return Load(int(report["requests"]), float(report["seconds"]))
 
 
 def _some(sock: socket.socket, at_most: int, turn: int) -> bytes:

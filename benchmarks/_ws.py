@@ -2,8 +2,6 @@
 
 import base64
 import os
-import shlex
-import shutil
 import socket
 import struct
 import subprocess
@@ -13,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from _harness import Load, LoadFailed, WrongAnswer
+from _harness import Load, LoadFailed, WrongAnswer, compiler
 
 _HOST: Final = "127.0.0.1"
 _TIMEOUT: Final = 10.0
@@ -53,8 +51,7 @@ class WsWorkload:
 
     def missing(self) -> str | None:
         """What has to be installed before this can run."""
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        return None if compiler and shutil.which(compiler[0]) else "no C compiler for the client"
+        return None if compiler() else "no C compiler for the client"
 
     def check(self, port: int, *, routes: bool) -> None:
         """Raises WrongAnswer unless a message comes back as it was."""
@@ -133,8 +130,7 @@ class WsWorkload:
 
     def _build(self, directory: Path) -> None:
         (directory / "frame").write_bytes(self._frame(text_like(self.size)))
-        compiler = shlex.split(os.environ.get("CC", "cc"))
-        command = [*compiler, "-O2", "-o", str(directory / "ws_load"), str(_SOURCE)]
+        command = [*compiler(), "-O2", "-o", str(directory / "ws_load"), str(_SOURCE)]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
             raise LoadFailed(f"the client does not compile: {made.stderr.strip()[-600:]}")

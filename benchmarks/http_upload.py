@@ -1,17 +1,15 @@
 """Uploads: CPU time per multipart form with one file, taken apart and stored by nimloop and by others."""
 
 import http.client
-import json
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from _harness import Contender, Load, LoadFailed, Options, WrongAnswer, arguments, positive, python_peer, run
+from _harness import Contender, Load, Options, WrongAnswer, arguments, positive, python_peer, run
+from _wrk import run_wrk
 
 HOST: Final = "127.0.0.1"
 BOUNDARY: Final = "----nimloop-benchmark"
@@ -68,19 +66,7 @@ class UploadWorkload:
             body.flush()
             command = ["wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(SCRIPT)]
             command += [f"http://{HOST}:{port}/", "--", body.name, TYPE]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:
-                try:
-                    said, _ = wrk.communicate(timeout=seconds + 60)
-                except BaseException:
-                    wrk.send_signal(signal.SIGKILL)
-                    raise
-        reports = [line.partition(" ")[2] for line in said.splitlines() if line.startswith("report ")]
-        if wrk.returncode or len(reports) != 1:
-            raise LoadFailed(f"wrk ended with {wrk.returncode}: {said.strip()[-300:]}")
-        report = json.loads(reports[0])
-        if any(report["errors"].values()) or not report["requests"]:
-            raise LoadFailed(f"wrk counted {report}")
-        return Load(int(report["requests"]), float(report["seconds"]))
+            return run_wrk(command, seconds + 60)
 
 
 def main() -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
+from tests.support.twins import implementation
 
 from nimloop_core.build import describe
 
@@ -28,7 +25,4 @@ def test_it_is_said_in_a_word_or_two(file: str | None, leaf: str, expected: str)
 
 def test_without_extensions_there_is_no_c() -> None:
     """The variable that forbids them is believed."""
-    script = "from nimloop_core.build import IMPLEMENTATION; print(IMPLEMENTATION)"
-    environment = os.environ | {"NIMLOOP_EXTENSION": "off"}
-    output = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
-    assert "C" not in output.stdout
+    assert "C" not in implementation("nimloop_core.build", "off")

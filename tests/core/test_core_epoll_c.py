@@ -6,11 +6,11 @@ import gc
 import os
 import select
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.support.twins import implementation
 
 from nimloop_core import READ, WRITE, Backend, WatcherTable
 from nimloop_core.backends import _epoll_py, available, create
@@ -157,26 +157,16 @@ def test_nothing_is_kept(wait: Wait, backend: Backend, pair: tuple[socket.socket
     assert (sys.getrefcount(callback), sys.getrefcount(watcher), sys.getrefcount(table)) == before
 
 
-NAME_IT = "from nimloop_core.backends._epoll_wait import IMPLEMENTATION; print(IMPLEMENTATION)"
-HIDE_IT = "import sys; sys.modules['nimloop_core.backends._epoll_c'] = None; "
+WAIT = "nimloop_core.backends._epoll_wait"
 
 
 @pytest.mark.parametrize("wanted", ["off", "auto"])
 def test_the_environment_chooses_the_twin(wanted: str) -> None:
     """``NIMLOOP_EXTENSION=off`` means the Python, also where the C is built."""
-    output = subprocess.run(
-        [sys.executable, "-c", NAME_IT],
-        env=os.environ | {"NIMLOOP_EXTENSION": wanted},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    assert output == ("Python" if wanted == "off" or "C" not in WAITS else "C")
+    assert implementation(WAIT, wanted) == ("Python" if wanted == "off" or "C" not in WAITS else "C")
 
 
 def test_the_python_waits_where_the_c_is_not_built() -> None:
     """Without being asked to."""
-    output = subprocess.run(
-        [sys.executable, "-c", HIDE_IT + NAME_IT], check=True, capture_output=True, text=True
-    ).stdout
-    assert output.strip() == "Python"
+    hidden = "import sys; sys.modules['nimloop_core.backends._epoll_c'] = None"
+    assert implementation(WAIT, "auto", hidden) == "Python"

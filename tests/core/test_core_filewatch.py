@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.watching import Watching, listing, perform, prepare, watching
+from tests.core.watching import Watching, listing, perform, prepare, shake, watching
 
 from nimloop_core import BackendUnavailableError, DelayError, Loop, LoopClosedError, _watch_snapshot
 from nimloop_core import filewatch as fw
@@ -559,27 +557,8 @@ def test_the_events_lead_to_the_truth(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_events_lead_to_the_truth_while_it_changes(
-    watched: Watching, root: Path, tmp_path: Path, seed: int
-) -> None:
+def test_the_events_lead_to_the_truth_while_it_changes(watched: Watching, tmp_path: Path, seed: int) -> None:
     """Another thread moves everything about while the loop runs."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    watched.watch(recursive=True)
-    dice = random.Random(seed)
     kinds = ["touch", "write", "mkdir", "mkdir", "remove", "rename", "rename", "out", "in"]
-
-    def path() -> str:
-        return "/".join(dice.choices("abc", k=dice.randint(1, 3)))
-
-    def work() -> None:
-        for _ in range(1_500):
-            perform(dice.choice(kinds), root, outside, path(), path())
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        watched.until(lambda: not worker.is_alive())
-    finally:
-        worker.join()
+    shake(watched, tmp_path / "outside", seed, kinds, 1_500)
     watched.settle()

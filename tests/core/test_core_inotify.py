@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import random
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -15,7 +13,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.watching import Watching, listing, perform, watching
+from tests.core.watching import Watching, listing, shake, watching
 
 from nimloop_core import READ, Loop, _inotify, _watch_inotify
 from nimloop_core import filewatch as fw
@@ -762,27 +760,10 @@ def test_a_bind_mount_of_the_root_is_no_loop(slow: Slow, root: Path, monkeypatch
 
 @pytest.mark.parametrize("seed", range(3))
 def test_small_reads_in_the_middle_of_it_all(
-    watched: Watching, root: Path, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    watched: Watching, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every few records a new read, while another thread moves everything about."""
     monkeypatch.setattr(_watch_inotify, "_READ_BYTES", 300)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    watched.watch(recursive=True)
-    dice = random.Random(seed)
     kinds = ["touch", "mkdir", "mkdir", "remove", "rename", "rename", "rename", "out", "in"]
-
-    def path() -> str:
-        return "/".join(dice.choices("abc", k=dice.randint(1, 3)))
-
-    def work() -> None:
-        for _ in range(1_000):
-            perform(dice.choice(kinds), root, outside, path(), path())
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        watched.until(lambda: not worker.is_alive())
-    finally:
-        worker.join()
+    shake(watched, tmp_path / "outside", seed, kinds, 1_000)
     watched.settle()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -182,3 +184,24 @@ def perform(operation: str, root: Path, outside: Path, path: str, other: str) ->
             (outside / other.replace("/", "_")).rename(target)
     except OSError:
         pass  # not possible as things are
+
+
+def shake(watched: Watching, outside: Path, seed: int, kinds: list[str], times: int) -> None:
+    """Let another thread move everything about in a watched tree, while the loop runs."""
+    outside.mkdir()
+    watched.watch(recursive=True)
+    dice = random.Random(seed)
+
+    def path() -> str:
+        return "/".join(dice.choices("abc", k=dice.randint(1, 3)))
+
+    def work() -> None:
+        for _ in range(times):
+            perform(dice.choice(kinds), watched.root, outside, path(), path())
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        watched.until(lambda: not worker.is_alive())
+    finally:
+        worker.join()

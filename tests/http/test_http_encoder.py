@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.twins import implementation
 
 from nimloop_http import _encode_py
 
@@ -67,13 +65,7 @@ def test_wrong_arguments_are_type_errors() -> None:
 @pytest.mark.parametrize("wanted", ["off", "auto"])
 def test_the_environment_chooses_the_twin(wanted: str) -> None:
     """``NIMLOOP_EXTENSION=off`` means the Python, also where the C is built."""
-    output = subprocess.run(
-        [sys.executable, "-c", "from nimloop_http._encoder import IMPLEMENTATION; print(IMPLEMENTATION)"],
-        env=os.environ | {"NIMLOOP_EXTENSION": wanted},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    output = implementation("nimloop_http._encoder", wanted)
     assert output == ("Python" if wanted == "off" or "C" not in TWINS else "C")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import mmap
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.http.scanning import TWINS, Told, Twin, offsets_in, told
+from tests.support.twins import implementation
 
 from nimloop_http import _scan_py, find_crlf, find_double_crlf
 from nimloop_http._grammar import REQUEST_HEAD
@@ -489,13 +488,7 @@ def test_the_module_can_be_loaded_anew() -> None:
 @pytest.mark.parametrize("wanted", ["off", "auto"])
 def test_the_environment_chooses_the_twin(wanted: str) -> None:
     """``NIMLOOP_EXTENSION=off`` means the Python, also where the C is built."""
-    output = subprocess.run(
-        [sys.executable, "-c", "from nimloop_http._scanner import IMPLEMENTATION; print(IMPLEMENTATION)"],
-        env=os.environ | {"NIMLOOP_EXTENSION": wanted},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    output = implementation("nimloop_http._scanner", wanted)
     if wanted == "off" or "C" not in TWINS:
         assert output == "Python"
     else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.net.told import Endings, collect, endings
 from tests.support.descriptors import is_open
 
 from nimloop_core import Backend, Loop
@@ -40,7 +41,6 @@ Attach = Callable[[socket.socket], Connection]
 Connected = Callable[[], tuple[Connection, socket.socket]]
 Both = Callable[[], tuple[Connection, Connection]]
 ReadAll = Callable[[socket.socket], bytes]
-Endings = list[Exception | None]
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST
 
@@ -67,20 +67,6 @@ class StubbornSocket(socket.socket):
     def setsockopt(self, *_: object) -> None:
         """Refuse."""
         raise OSError(errno.EINVAL, "invalid")
-
-
-def endings(conn: Connection) -> Endings:
-    """Collect what `on_close` is told."""
-    told: Endings = []
-    conn.on_close = lambda _conn, error: told.append(error)
-    return told
-
-
-def collect(conn: Connection) -> bytearray:
-    """Collect what `on_data` is given."""
-    data = bytearray()
-    conn.on_data = lambda _conn, chunk: data.extend(chunk)
-    return data
 
 
 def fill(sock: socket.socket) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.twins import implementation
 
 from nimloop_net import _io, _io_py
 from nimloop_net._channel import address_of
@@ -314,13 +314,7 @@ def test_wrong_arguments_are_type_errors() -> None:
 @pytest.mark.parametrize("wanted", ["off", "auto"])
 def test_the_environment_chooses_the_twin(wanted: str) -> None:
     """``NIMLOOP_EXTENSION=off`` means the Python, also where the C is built."""
-    output = subprocess.run(
-        [sys.executable, "-c", "from nimloop_net._io import IMPLEMENTATION; print(IMPLEMENTATION)"],
-        env=os.environ | {"NIMLOOP_EXTENSION": wanted},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    output = implementation("nimloop_net._io", wanted)
     assert output == ("Python" if wanted == "off" or "C" not in TWINS else "C")
 
 

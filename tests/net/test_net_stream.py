@@ -16,6 +16,7 @@ from typing import Protocol
 
 import pytest
 from tests.core import stand_ins
+from tests.net.told import collect, endings
 
 from nimloop_core import Loop
 from nimloop_core.abc import HasFileno
@@ -23,7 +24,6 @@ from nimloop_net import Connection, ConnectionClosedError, FileTruncatedError, W
 
 Until = Callable[[Callable[[], object]], None]
 Rest = Callable[[float], None]
-Endings = list[Exception | None]
 
 
 class Open(Protocol):
@@ -48,20 +48,6 @@ def stream(loop: Loop) -> Iterator[Open]:
     for conn in made:
         conn.abort()
     loop.run_once(0)
-
-
-def endings(conn: Connection) -> Endings:
-    """Collect what `on_close` is told."""
-    told: Endings = []
-    conn.on_close = lambda _conn, error: told.append(error)
-    return told
-
-
-def collect(conn: Connection) -> bytearray:
-    """Collect what `on_data` is given."""
-    data = bytearray()
-    conn.on_data = lambda _conn, chunk: data.extend(chunk)
-    return data
 
 
 def test_reading(stream: Open, until: Until) -> None:

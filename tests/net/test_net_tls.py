@@ -15,6 +15,7 @@ from typing import final
 
 import pytest
 from tests.net.certificates import authority, client_context, server_context
+from tests.net.told import Endings, collect, endings
 
 from nimloop_core import Loop
 from nimloop_net import (
@@ -37,23 +38,8 @@ Dial = Callable[[object], socket.socket]
 Pair = Callable[[], tuple[socket.socket, socket.socket]]
 ReadAll = Callable[[socket.socket], bytes]
 Secured = Callable[[], tuple[Connection, Connection]]
-Endings = list[Exception | None]
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-
-def endings(conn: Connection) -> Endings:
-    """Collect what `on_close` is told."""
-    told: Endings = []
-    conn.on_close = lambda _conn, error: told.append(error)
-    return told
-
-
-def collect(conn: Connection) -> bytearray:
-    """Collect what `on_data` is given."""
-    data = bytearray()
-    conn.on_data = lambda _conn, chunk: data.extend(chunk)
-    return data
 
 
 @final

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from tests.support.twins import implementation
 
 from nimloop_ws import build
 
@@ -16,8 +14,4 @@ def test_a_build_says_what_it_is() -> None:
 
 def test_a_build_without_c_says_so() -> None:
     """Where C is there and must not be used, it is not named."""
-    code = "from nimloop_ws.build import IMPLEMENTATION; print(IMPLEMENTATION)"
-    told = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"NIMLOOP_EXTENSION": "off"}, capture_output=True, check=True
-    )
-    assert told.stdout.strip() in {b"Python", b"mypyc"}
+    assert implementation("nimloop_ws.build", "off") in {"Python", "mypyc"}

@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.twins import implementation
 
 from nimloop_ws import _codec, _frame_py
 
@@ -203,15 +204,7 @@ def test_the_fastest_is_picked() -> None:
     """C where it was built, unless it is forbidden, and it says which."""
     if os.environ.get("NIMLOOP_EXTENSION") != "off":
         assert _codec.apply_mask is TWINS[0].apply_mask
-    code = "from nimloop_ws._codec import IMPLEMENTATION; print(IMPLEMENTATION)"
-    said = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "NIMLOOP_EXTENSION": "off"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    assert said.stdout == "Python\n"
+    assert implementation("nimloop_ws._codec", "off") == "Python"
 
 
 def test_where_it_was_not_built() -> None:

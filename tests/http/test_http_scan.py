@@ -497,9 +497,7 @@ def test_the_environment_chooses_the_twin(wanted: str) -> None:
 
 def test_the_python_is_taken_where_the_c_is_not_built() -> None:
     """Without being asked to."""
-    script = (
-        "import sys; sys.modules['nimloop_http._scan'] = None; "
-        "from nimloop_http._scanner import IMPLEMENTATION; print(IMPLEMENTATION)"
+    assert (
+        implementation("nimloop_http._scanner", "auto", "import sys; sys.modules['nimloop_http._scan'] = None; ")
+        == "Python"
     )
-    output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
-    assert output.strip() == "Python"

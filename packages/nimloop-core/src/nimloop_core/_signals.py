@@ -51,8 +51,6 @@ class SignalHub:
 
     def add(self, number: int, callback: Callback) -> SignalHandler:
         """Handle a signal; a handler added for it before is replaced. Main thread only, else ValueError."""
-        if not callable(callback):
-            raise TypeError(f"the callback must be callable, not {callback!r}")
         previous = signal.getsignal(number)
         if self._ends is None:
             self._open()

@@ -22,7 +22,7 @@ import pytest
 from tests.net.certificates import certificate, client_context
 
 from nimloop_core import Loop
-from nimloop_http import HttpServer, OnRequest, Timeouts
+from nimloop_http import HttpServer, OnRequest, Timeouts, TrustedProxies
 from nimloop_http import __main__ as command
 
 PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
@@ -652,6 +652,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
         uds: str | None,
         sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None,
+        proxies: TrustedProxies | None,
+        proxy_protocol: bool,
         timeouts: Timeouts,
         access_log: bool,
         backend: str | None,
@@ -661,7 +663,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> None:
             Loop(backend) as loop,
             HttpServer(loop, on_request, tls=tls, timeouts=timeouts, access_log=access_log) as server,
         ):
-            assert not sockets
+            assert (sockets, proxies, proxy_protocol) == ([], None, False)
             if uds is not None:
                 server.listen_unix(uds)
             else:

@@ -1,6 +1,6 @@
 """nimloop, as its users write it: a Python handler that looks at the path."""
 
-from _peer import BODY, HOST, PATH, port_argument, say_build, say_compiled, say_port, skip
+from _peer import BODY, HOST, PATH, need, port_argument, say_build, say_compiled, say_port, skip
 
 try:
     import nimloop_core
@@ -28,7 +28,7 @@ def main() -> None:
     _, port = server.listen(HOST, port)[0][:2]
     say_build(nimloop_core, nimloop_net, nimloop_http)
     say_compiled()
-    print(f"build scanner: {getattr(nimloop_http, 'scanner', 'not told')}")
+    print(f"build scanner: {need('nimloop_http.build').IMPLEMENTATION}")
     say_port(port)
     loop.run()
 

@@ -36,6 +36,17 @@ static int fd_of(PyObject *number)
     return (int)fd;
 }
 
+/* After a call that failed: 1 to make it again, 0 when it would have waited, -1 with an exception. */
+static int again(void)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return 0;
+    if (errno == EINTR)
+        return PyErr_CheckSignals() < 0 ? -1 : 1;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
 /* receive(socket, fd, buffer) -> bytes, b"" at the end of the stream, None when nothing has arrived */
 static PyObject *receive(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -47,17 +58,14 @@ static PyObject *receive(PyObject *module, PyObject *const *args, Py_ssize_t nar
     if (fd < 0)
         return NULL;
     char buffer[RECEIVE_BYTES];
-    for (;;) {
+    int more;
+    do {
         ssize_t count = recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
         if (count >= 0)
             return PyBytes_FromStringAndSize(buffer, count);
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            Py_RETURN_NONE;
-        if (errno != EINTR)
-            return PyErr_SetFromErrno(PyExc_OSError);
-        if (PyErr_CheckSignals() < 0)
-            return NULL;
-    }
+        more = again();
+    } while (more > 0);
+    return more < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* send(socket, fd, data) -> bytes taken, -1 when there is no room */
@@ -73,22 +81,14 @@ static PyObject *send_some(PyObject *module, PyObject *const *args, Py_ssize_t n
     Py_buffer data;
     if (PyObject_GetBuffer(args[2], &data, PyBUF_SIMPLE) < 0)
         return NULL;
-    PyObject *result = NULL;
-    for (;;) {
-        ssize_t count = send(fd, data.buf, (size_t)data.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (count >= 0 || errno == EAGAIN || errno == EWOULDBLOCK) {
-            result = PyLong_FromSsize_t(count);
-            break;
-        }
-        if (errno != EINTR) {
-            PyErr_SetFromErrno(PyExc_OSError);
-            break;
-        }
-        if (PyErr_CheckSignals() < 0)
-            break;
-    }
+    ssize_t count;
+    int more;
+    do {
+        count = send(fd, data.buf, (size_t)data.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        more = count < 0 ? again() : 0;
+    } while (more > 0);
     PyBuffer_Release(&data);
-    return result;
+    return more < 0 ? NULL : PyLong_FromSsize_t(count);
 }
 
 /* accept(2) for a socket that neither blocks nor is handed down to other programs. */
@@ -119,7 +119,8 @@ static PyObject *accept_waiting(PyObject *module, PyObject *const *args, Py_ssiz
     if (listener < 0)
         return NULL;
     struct sockaddr_storage peer;
-    for (;;) {
+    int more;
+    do {
         socklen_t size = sizeof peer;
         int fd = accept_one(listener, &peer, &size);
         if (fd >= 0) {
@@ -128,13 +129,9 @@ static PyObject *accept_waiting(PyObject *module, PyObject *const *args, Py_ssiz
                 close(fd);
             return result;
         }
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            Py_RETURN_NONE;
-        if (errno != EINTR)
-            return PyErr_SetFromErrno(PyExc_OSError);
-        if (PyErr_CheckSignals() < 0)
-            return NULL;
-    }
+        more = again();
+    } while (more > 0);
+    return more < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 /* unix(7): the name of an abstract socket is as long as it is said to be, a path ends with a NUL or at the end. */

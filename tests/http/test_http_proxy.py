@@ -489,11 +489,13 @@ def test_shutdown_does_not_wait_for_a_preface(site: Site) -> None:
 # Sockets of others ---------------------------------------------------------------------------------------------------
 
 
-def test_inherited_and_accepted_sockets_are_served(site: Site) -> None:
-    """One that listens already, and one that somebody else has accepted."""
+@pytest.mark.parametrize("as_number", [False, True])
+def test_inherited_and_accepted_sockets_are_served(site: Site, *, as_number: bool) -> None:
+    """One that listens already, and one that somebody else has accepted, given as objects or as descriptors."""
     server = site.start(tell)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as plain:
-        server.adopt(listener.dup())
+        copy = listener.dup()
+        server.adopt(copy.detach() if as_number else copy)
         plain.connect(listener.getsockname())
         plain.setblocking(False)
         client = Client(site, plain)
@@ -501,7 +503,7 @@ def test_inherited_and_accepted_sockets_are_served(site: Site) -> None:
         assert client.answer().status == 200
     here, there = socket.socketpair()
     with there:
-        server.inject(here)
+        server.inject(here.detach() if as_number else here)
         there.setblocking(False)
         client = Client(site, there)
         client.send(request())

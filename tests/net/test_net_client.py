@@ -110,7 +110,7 @@ def test_connect(loop: Loop, server: TcpServer, until: Until, told: Told) -> Non
         on_error=told.on_error,
     )
     assert told.outcomes == 0
-    assert connector.state == "waiting"
+    assert repr(connector) == f"<Connector waiting goal='{LOCAL} port {port}'>"
     until(lambda: told.connections)
     assert connector.state == "over"
     (conn,) = told.connections

@@ -27,6 +27,7 @@ from nimloop_net import (
     IdleTimeoutError,
     StalledError,
     WriteBufferFullError,
+    format_address,
 )
 from nimloop_net._channel import address_of
 from nimloop_net._connection import READ_QUOTA
@@ -285,12 +286,21 @@ def test_address_of() -> None:
     assert address_of("/run/x") == "/run/x"
 
 
+def test_format_address() -> None:
+    """A port is told from IPv6's colons by brackets, and a path is in quotes, so that a NUL can be seen."""
+    assert format_address(("127.0.0.1", 80)) == "127.0.0.1:80"
+    assert format_address(("::1", 80)) == "[::1]:80"
+    assert format_address("\0name") == r"'\x00name'"
+
+
 def test_repr(connected: Connected) -> None:
-    """A connection shows its state and what it has not sent."""
-    conn, _ = connected()
+    """A connection shows its state, both ends, and what it has not sent; a closed one what it knows still."""
+    conn, there = connected()
     conn.send(b"12345")
-    assert "open" in repr(conn)
-    assert "unsent=5" in repr(conn)
+    ends = f"local={there.getpeername()!r} peer={there.getsockname()!r}"
+    assert repr(conn) == f"<Connection open {ends} unsent=5>"
+    conn.close()
+    assert repr(conn) == f"<Connection closed {ends} unsent=0>"
 
 
 # System calls ---------------------------------------------------------------------------------------------------------

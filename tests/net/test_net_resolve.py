@@ -237,7 +237,7 @@ def test_time_out(loop: Loop, until: Until, book: Book) -> None:
     (error,) = told.errors
     assert isinstance(error, LookupTimeoutError)
     assert isinstance(error, TimeoutError)
-    assert "over" in repr(resolution)
+    assert repr(resolution) == "<Resolution over host='slow.example'>"
     book.gate.set()
     for thread in resolver_threads():
         thread.join(PATIENCE)
@@ -338,6 +338,23 @@ def test_settings() -> None:
         Resolver(threads=0)
     with pytest.raises(ValueError, match="-1"):
         Resolver(waiting=-1)
+
+
+def test_repr(loop: Loop, book: Book, until: Until) -> None:
+    """All three show how far they are: the resolver, a share in a look-up, and a look-up that was asked for."""
+    book.held.add("slow.example")
+    resolver = Resolver(getaddrinfo=book)
+    told = Told()
+    resolution = told.ask(loop, "slow.example", resolver)
+    found: list[object] = []
+    share = resolver.look_up(loop, "slow.example", lambda *answer: found.append(answer))
+    assert repr(resolver) == "<Resolver names=1 threads=1>"
+    assert repr(share) == "<Waiting resolving host='slow.example'>"
+    assert repr(resolution) == "<Resolution resolving host='slow.example'>"
+    book.gate.set()
+    until(lambda: told.outcomes and found)
+    assert repr(share) == "<Waiting over host='slow.example'>"
+    assert repr(resolution) == "<Resolution over host='slow.example'>"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -199,6 +199,18 @@ def test_unix(server: TcpServer, dial: Dial, read_all: ReadAll, tmp_path: Path) 
     assert not path.exists()
 
 
+def test_repr(server: TcpServer, tmp_path: Path, dial: Dial, until: Until) -> None:
+    """A server shows where it listens, and how many connections it has."""
+    assert repr(server) == "<TcpServer not listening connections=0>"
+    (_, port) = server.listen(LOCAL, 0)[0]
+    server.listen_unix(str(tmp_path / "s"))
+    dial((LOCAL, port))
+    until(lambda: server.connections)
+    assert repr(server) == f"<TcpServer listening on {LOCAL}:{port}, '{tmp_path}/s' connections=1>"
+    server.stop_listening()
+    assert repr(server) == "<TcpServer not listening connections=1>"
+
+
 def test_adopt(server: TcpServer, dial: Dial, read_all: ReadAll) -> None:
     """A socket that listens already, say from a service manager, is served like our own."""
     server.on_data = Connection.send

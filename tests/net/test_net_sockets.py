@@ -351,8 +351,10 @@ def test_living_server_is_left_alone(unix: Unix, tmp_path: Path) -> None:
         unix(path)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
+    assert repr(first) == f"<UnixListener listening on '{path}'>"
     assert path.exists()
     first.close()
+    assert repr(first) == "<UnixListener closed>"
     assert not path.exists()
 
 

@@ -654,6 +654,8 @@ def test_close_inside_on_error(loop: Loop, until: Until, post: Post) -> None:
 def test_after_close(server: UdpSocket, client: UdpSocket) -> None:
     """A closed socket says so, whatever is asked of it; closing it again is harmless."""
     address = server.local
+    assert repr(server) == f"<UdpSocket open local={address!r} peer=None>"
+    assert repr(client) == f"<UdpSocket open local={client.local!r} peer={address!r}>"
     for sock in (server, client):
         sock.close()
         sock.close()

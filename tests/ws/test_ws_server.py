@@ -49,13 +49,14 @@ def test_a_frame_with_the_request(site: Site) -> None:
     assert peer.next() == "bird"
 
 
-def test_a_socket_that_listens_already(site: Site) -> None:
-    """`adopt` serves on it."""
+@pytest.mark.parametrize("as_number", [False, True])
+def test_a_socket_that_listens_already(site: Site, *, as_number: bool) -> None:
+    """`adopt` serves on it, given as an object or as a descriptor."""
     listener = socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
     server = WsServer(site.loop, on_message=echo)
     site.add(server)
-    server.adopt(listener)
+    server.adopt(listener.detach() if as_number else listener)
     with socket.create_connection(address) as sock:
         sock.setblocking(False)
         peer = Peer(site, sock)

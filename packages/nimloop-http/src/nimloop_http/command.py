@@ -25,7 +25,7 @@ from nimloop_http._speaking import log_to_stderr as log_to_stderr
 from nimloop_http._speaking import say as say
 from nimloop_http._speaking import versions as versions
 from nimloop_http.proxy import TrustedProxies
-from nimloop_net import Address, AddressError, inherited_sockets
+from nimloop_net import Address, AddressError, format_address, inherited_sockets
 
 __all__ = [
     "ApplicationError",
@@ -121,7 +121,4 @@ def link(address: Address, *, secure: bool, scheme: str = "http") -> str:
     """Spell an address so that a terminal makes a link of it."""
     if isinstance(address, str):
         return f"the Unix socket {address}"
-    if secure:
-        scheme += "s"
-    host, port = address
-    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+    return f"{scheme}{'s' if secure else ''}://{format_address(address)}/"

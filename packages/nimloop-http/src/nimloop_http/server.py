@@ -142,12 +142,15 @@ class HttpServer:
         """Listen on a Unix socket. Raises `AddressError` when the path is a living server's or not a socket."""
         self._tcp.listen_unix(path, mode, backlog=backlog)
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Take over a socket that listens already, one of `nimloop_net.inherited_sockets` say; else `AddressError`."""
+    def adopt(self, sock: socket.socket | int) -> None:
+        """Take over a socket, or its descriptor, that listens already, for instance one of `inherited_sockets`.
+
+        Raises `AddressError` for any other, and leaves it open.
+        """
         self._tcp.adopt(sock)
 
-    def inject(self, sock: socket.socket) -> None:
-        """Serve a connection that somebody else has accepted. Raises `AddressError` when it is none."""
+    def inject(self, sock: socket.socket | int) -> None:
+        """Serve a socket, or its descriptor, that somebody else has accepted; raises `AddressError` for any other."""
         self._tcp.inject(sock)
 
     def retire(self) -> None:

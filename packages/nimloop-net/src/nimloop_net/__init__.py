@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nimloop_net._channel import Address as Address
+from nimloop_net._channel import format_address as format_address
 from nimloop_net._client import Connector as Connector
 from nimloop_net._client import OnConnect as OnConnect
 from nimloop_net._client import OnConnectError as OnConnectError
@@ -106,6 +107,7 @@ __all__ = [
     "WriteBufferFullError",
     "connect",
     "connect_unix",
+    "format_address",
     "inherited_sockets",
     "listen_tcp",
     "open_stream",

@@ -48,3 +48,11 @@ def address_of(raw: object) -> Address:
         host, port = raw[0], raw[1]
         return str(host), int(port)
     return os.fsdecode(raw) if isinstance(raw, bytes) else str(raw)
+
+
+def format_address(address: Address) -> str:
+    """Return an address as one reads it: ``127.0.0.1:80``, ``[::1]:80`` (RFC 3986 §3.2.2); a path in quotes."""
+    if isinstance(address, str):
+        return repr(address)
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -293,7 +293,7 @@ class Connector:
             self._fail(ConnectError(None, f"{self._goal} was closed in the TLS handshake") if error is None else error)
 
     def __repr__(self) -> str:
-        return f"<Connector {self._state} {self._goal}>"
+        return f"<Connector {self._state} goal={self._goal!r}>"
 
 
 def connect(

@@ -219,7 +219,10 @@ class Connection:
     def local(self) -> Address:
         """The address of this end."""
         if self._local is None:
-            self._local = "" if self.closed else address_of(self._sock.getsockname())
+            try:
+                self._local = address_of(self._sock.getsockname())
+            except OSError:
+                return ""  # we have closed the socket
         return self._local
 
     @property
@@ -529,7 +532,7 @@ class Connection:
                 end(self, error)
 
     def __repr__(self) -> str:
-        return f"<Connection {self.state} peer={self._peer!r} unsent={self._outbox.size}>"
+        return f"<Connection {self.state} local={self.local!r} peer={self.peer!r} unsent={self._outbox.size}>"
 
 
 OnData = Callable[[Connection, bytes], object]

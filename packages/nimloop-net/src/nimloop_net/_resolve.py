@@ -100,6 +100,9 @@ class Waiting:
         if on_found is not None:
             on_found(found, error)
 
+    def __repr__(self) -> str:
+        return f"<Waiting {'over' if self._on_found is None else 'resolving'} host={self._host!r}>"
+
 
 @final
 class Resolver:
@@ -159,6 +162,9 @@ class Resolver:
     def _leave(self, host: str, share: Waiting) -> None:
         with self._lock:
             self._shares.get(host, {}).pop(share, None)
+
+    def __repr__(self) -> str:
+        return f"<Resolver names={len(self._shares)} threads={self._threads}>"
 
     # In a thread of its own -----------------------------------------------------------------------------------
 
@@ -275,7 +281,7 @@ class Resolution:
         self._on_found((), LookupTimeoutError(f"looking up {self._host!r} took more than {timeout} seconds"))
 
     def __repr__(self) -> str:
-        return f"<Resolution of {self._host!r}{', over' if self._over else ''}>"
+        return f"<Resolution {'over' if self._over else 'resolving'} host={self._host!r}>"
 
 
 def resolve(

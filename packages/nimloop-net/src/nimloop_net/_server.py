@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, final
 
 from nimloop_core import Loop, Timer
-from nimloop_net._channel import Address, Channel
+from nimloop_net._channel import Address, Channel, format_address
 from nimloop_net._connection import (
     HANDSHAKE,
     Connection,
@@ -209,6 +209,11 @@ class TcpServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        where = ", ".join([format_address(address) for address in self.addresses])
+        state = f"listening on {where}" if where else "not listening"
+        return f"<TcpServer {state} connections={len(self._connections)}>"
 
     def forget(self, connection: Connection) -> None:
         """Called by a connection that has ended."""

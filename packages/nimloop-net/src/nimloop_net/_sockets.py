@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, final
 
-from nimloop_net._channel import Address, address_of
+from nimloop_net._channel import Address, address_of, format_address
 from nimloop_net.errors import AddressError
 
 BACKLOG: Final = 2048
@@ -201,6 +201,11 @@ class UnixListener:
                 if self._identity == _identity(self.path):
                     Path(self.path).unlink()
         self.sock.close()
+
+    def __repr__(self) -> str:
+        if self.sock.fileno() < 0:
+            return "<UnixListener closed>"
+        return f"<UnixListener listening on {format_address(address_of(self.sock.getsockname()))}>"
 
 
 def _unix_socket() -> socket.socket:

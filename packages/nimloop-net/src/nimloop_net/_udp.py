@@ -418,8 +418,7 @@ class UdpSocket:
     def __repr__(self) -> str:
         if self._closed:
             return "<UdpSocket closed>"
-        peer = "" if self._peer is None else f" peer={self._peer!r}"
-        return f"<UdpSocket {self._sock.getsockname()!r}{peer}>"
+        return f"<UdpSocket open local={self.local!r} peer={self._peer!r}>"
 
 
 OnDatagram = Callable[[UdpSocket, bytes, SockAddress], object]

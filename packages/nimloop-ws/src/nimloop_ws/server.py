@@ -104,8 +104,11 @@ class WsServer:
         """Listen on a Unix socket. Raises `AddressError` when the path is a living server's or not a socket."""
         self._http.listen_unix(path, mode, backlog=backlog)
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Take over a socket that listens already, one of `nimloop_net.inherited_sockets` say; else `AddressError`."""
+    def adopt(self, sock: socket.socket | int) -> None:
+        """Take over a socket, or its descriptor, that listens already, for instance one of `inherited_sockets`.
+
+        Raises `AddressError` for any other, and leaves it open.
+        """
         self._http.adopt(sock)
 
     def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from tests.http.parsing import bytewise, chunked, get, parsed, post, written
 from tests.http.parsing import scanner as scanner
@@ -11,7 +13,9 @@ from nimloop_http.errors import (
     BadRequestError,
     IncompleteMessageError,
     ParserStateError,
+    ProtocolError,
     UnknownMethodError,
+    VersionError,
 )
 
 
@@ -39,6 +43,44 @@ def test_an_iterator_of_before_goes_on_with_what_is_pushed_later() -> None:
     assert list(events) == []
     parser.push(b"Host: a\r\n\r\n")
     assert [type(event) for event in events] == [Head, End]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("GET /", BadRequestError),  # HTTP/0.9
+        ("SSH-2.0-OpenSSH_9.6", BadRequestError),
+        ("EHLO example.org", BadRequestError),
+        ("GET / HTTP/1.1 x", BadRequestError),
+        ("GET / HTTP/1.2", VersionError),
+        ("PRI * HTTP/2.0", VersionError),
+    ],
+)
+@pytest.mark.parametrize("pieces", [bytewise, lambda data: [data], lambda data: [data[:-1], data[-1:]]])
+def test_a_line_that_begins_no_request_is_refused_as_soon_as_it_ends(
+    line: str, error: type[ProtocolError], pieces: Callable[[bytes], list[bytes]]
+) -> None:
+    """Who speaks another protocol waits for an answer, and may never send an empty line."""
+    parser = HttpParser()
+    *before, last = pieces(f"{line}\r\n".encode())
+    for piece in before:
+        assert list(parser.feed(piece)) == []
+    with pytest.raises(error) as early:
+        list(parser.feed(last))
+    with pytest.raises(error) as late:
+        list(HttpParser().feed(f"{line}\r\nHost : a\r\n\r\n".encode()))
+    assert str(early.value) == str(late.value)
+
+
+@pytest.mark.parametrize(("line", "error"), [("HTTP/1.1 abc", BadRequestError), ("HTTP/2.0 200 OK", VersionError)])
+def test_a_line_that_begins_no_response_is_refused_as_soon_as_it_ends(line: str, error: type[ProtocolError]) -> None:
+    """The same for what a server sends."""
+    for pieces in ([f"{line}\r\n".encode()], bytewise(f"{line}\r\n".encode())):
+        parser = HttpParser.for_responses()
+        for piece in pieces[:-1]:
+            assert list(parser.feed(piece)) == []
+        with pytest.raises(error):
+            list(parser.feed(pieces[-1]))
 
 
 def test_pieces_of_a_body_come_as_they_are() -> None:

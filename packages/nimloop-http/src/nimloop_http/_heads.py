@@ -6,6 +6,7 @@ complete yet, or malformed, and then the peer is to learn why. However slowly by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from nimloop_http._bodies import BodyReader
@@ -23,7 +24,13 @@ from nimloop_http._head import Head, ResponseHead
 from nimloop_http._parser_state import CHUNKS, FIXED, HEAD, MESSAGE_END, SWITCHED, UNTIL_END
 from nimloop_http._scan_py import CAREFUL, CHUNKED
 from nimloop_http._scanner import scan_request
-from nimloop_http.errors import BadRequestError, MisdirectedError, UnknownExpectationError, UnknownMethodError
+from nimloop_http.errors import (
+    BadRequestError,
+    MisdirectedError,
+    ProtocolError,
+    UnknownExpectationError,
+    UnknownMethodError,
+)
 from nimloop_http.limits import Limits
 
 
@@ -121,19 +128,15 @@ class HeadReader(BodyReader):
         before = self._searched
         end = self._find_head_end()
         if end < 0:
-            if data[start] in TOKEN_BYTES and self._may_become_a_head(start, before):
+            if data[start] in TOKEN_BYTES:
+                self._check_beginning(before, diagnose)
                 return None
+            end = len(data)
         elif before > start:
             self._searched = start
             return self._read_request()  # complete now; if that is not good either, it leads here once more
-        raw = bytes(data[start : end if end >= 0 else len(data)])
-        error = diagnose(raw, self.limits)
-        if end >= 0:
-            self._position = self._searched = end
-            raise error or BadRequestError("malformed request")
-        if error is not None:
-            raise error
-        return None
+        self._position = self._searched = end
+        raise diagnose(bytes(data[start:end]), self.limits) or BadRequestError("malformed request")
 
     def _find_head_end(self) -> int:
         """Return the place behind the empty line, or −1; no byte is searched twice."""
@@ -142,23 +145,33 @@ class HeadReader(BodyReader):
         found = self._data.find(b"\r\n\r\n", searched if searched > start else start)
         return found + 4 if found >= 0 else -1
 
-    def _may_become_a_head(self, start: int, before: int) -> bool:
-        """Tell early what cannot become a head; each byte is looked at once, however slowly they come."""
+    def _check_beginning(self, before: int, diagnose: Callable[[bytes, Limits], ProtocolError | None]) -> None:
+        """Raise early what is wrong with an incomplete head; each byte is searched once, however slowly they come.
+
+        A first line that is complete is looked at by itself: what speaks another protocol, or HTTP/0.9, may never send
+        an empty line.
+        """
         data = self._data
+        start = self._position
         searched = max(start, before - 1)
+        error: ProtocolError | None = None
         if before <= start:
             self._line = -1
         if self._line < 0:
             line_end = data.find(b"\r\n", searched)
             if line_end >= 0:
                 self._line = line_end - start
+                error = diagnose(bytes(data[start : line_end + 2]), self.limits)
         self._searched = len(data)
         size = len(data) - start
-        return (
-            BARE_LINE_END.search(data, searched) is None
-            and (size if self._line < 0 else self._line) <= self._most_line
-            and (self._line < 0 or size - self._line - 2 <= self._most_bytes)
-        )
+        if error is None and (
+            BARE_LINE_END.search(data, searched) is not None
+            or (size if self._line < 0 else self._line) > self._most_line
+            or (self._line >= 0 and size - self._line - 2 > self._most_bytes)
+        ):
+            error = diagnose(bytes(data[start:]), self.limits)
+        if error is not None:
+            raise error
 
     def _read_response(self) -> Event | None:
         data = self._data
@@ -166,11 +179,9 @@ class HeadReader(BodyReader):
         before = self._searched
         end = self._find_head_end()
         if end < 0:
-            if begins_a_response(data[start : start + 5]) and self._may_become_a_head(start, before):
-                return None
-            error = diagnose_response(bytes(data[start:]), self.limits)
-            if error is not None:
-                raise error
+            if not begins_a_response(data[start : start + 5]):
+                raise diagnose_response(bytes(data[start:]), self.limits) or BadRequestError("malformed response")
+            self._check_beginning(before, diagnose_response)
             return None
         raw = bytes(data[start:end])
         match = RESPONSE_HEAD.fullmatch(raw)

@@ -300,6 +300,42 @@ def test_shutdown_from_a_handler_lets_it_answer(site: Site) -> None:
         assert (done, seen) == ([0], ["/1"])
 
 
+def test_shutdown_answers_what_waits_in_the_backlog(site: Site) -> None:
+    """Each of those that nobody has accepted yet gets its answer, which is the last of its connection."""
+    done: list[int] = []
+    server = site.start(echo)
+    (address,) = server.addresses
+    waiting = [site.dial() for _ in range(20)]  # the loop does not run meanwhile
+    for number, client in enumerate(waiting):
+        client.send(request("GET", f"/{number}"))
+    server.shutdown(5.0, done.append)
+    assert refused(address)
+    assert repr(server) == "<HttpServer stopping>"
+    for number, client in enumerate(waiting):
+        (answer,) = parse(client.read_all(), ["GET"], ended=True)
+        assert (answer.body, answer.get("connection")) == (f"/{number}".encode(), "close")
+        client.close()
+    site.until(lambda: done)
+    assert done == [0]
+
+
+def test_repr_tells_where_it_listens(loop: Loop, tmp_path: Path) -> None:
+    """Every address as it stands in a URL, and whether there is any."""
+    server = HttpServer(loop, echo)
+    assert repr(server) == "<HttpServer not listening>"
+    _, port = server.listen("127.0.0.1", 0)[0]
+    assert repr(server) == f"<HttpServer listening on 127.0.0.1:{port}>"
+    path = str(tmp_path / "socket")
+    server.listen_unix(path)
+    assert repr(server) == f"<HttpServer listening on 127.0.0.1:{port}, {path}>"
+    server.close()
+    assert repr(server) == "<HttpServer closed>"
+    if socket.has_ipv6:
+        with HttpServer(loop, echo) as server:
+            _, port = server.listen("::1", 0)[0]
+            assert repr(server) == f"<HttpServer listening on [::1]:{port}>"
+
+
 def test_retire_answers_what_is_on_its_way(site: Site) -> None:
     """On idle connections and on those that nobody has accepted yet; each ends with it, and nobody else gets in."""
     server = site.start(echo)

@@ -166,11 +166,13 @@ class HttpServer:
     def shutdown(self, grace: float | None = None, on_done: Callable[[int], object] | None = None) -> None:
         """Stop listening, answer what is under way with ``Connection: close``, then end.
 
-        Connections that were upgraded hear of it by the `on_shutdown` they were given. What is still busy after
-        `grace` seconds (by default ``timeouts.grace``) is cut off. ``on_done(aborted)`` is called once all connections
-        are gone, with the number of those that were cut off.
+        Connections that wait in the backlog are accepted and, as those that have just been made, have a moment for one
+        request; idle ones are closed. Connections that were upgraded hear of it by the `on_shutdown` they were given.
+        What is still busy after `grace` seconds (by default ``timeouts.grace``) is cut off. ``on_done(aborted)`` is
+        called once all connections are gone, with the number of those that were cut off.
         """
         self.stopping = self.looks_first = True
+        self._tcp.accept_waiting()
         self._tcp.shutdown(self.timeouts.grace if grace is None else grace, on_done)
 
     def close(self) -> None:
@@ -214,6 +216,14 @@ class HttpServer:
         if self._workers is not None:
             self._workers.close()
 
+    def __repr__(self) -> str:
+        addresses = self._tcp.addresses
+        if addresses:
+            return f"<HttpServer listening on {', '.join(map(_spelt, addresses))}>"
+        if not self.stopping:
+            return "<HttpServer not listening>"
+        return f"<HttpServer {'stopping' if self._tcp.connections else 'closed'}>"
+
     # For the sessions -----------------------------------------------------------------------------------------
 
     def log_when_done(self, response: HttpResponse) -> None:
@@ -251,6 +261,13 @@ class HttpServer:
             HttpSession(self, connection, Source(connection, self.proxies))
         else:
             Preface(self, connection)
+
+
+def _spelt(address: Address) -> str:
+    if isinstance(address, str):
+        return address
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def serve(

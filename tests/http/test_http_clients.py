@@ -47,7 +47,7 @@ def on_request(req: HttpRequest, res: HttpResponse) -> None:
         case "/to":
             res.redirect("/late", 303)
         case "/bye":
-            res.close().send("bye")
+            res.close_connection().send("bye")
         case _:
             res.send_error(404)
 

@@ -7,6 +7,8 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from tests.http.serving import Answer, Client, Site, parse, request
@@ -255,7 +257,7 @@ def test_a_redirect_names_the_location(site: Site) -> None:
 
 def test_close_ends_the_connection_after_the_answer(site: Site) -> None:
     """The client is told, and then sees the end."""
-    site.start(handler(lambda res: res.close().send("bye")))
+    site.start(handler(lambda res: res.close_connection().send("bye")))
     client = site.dial()
     client.send(request())
     (answer,) = parse(client.read_all(), ["GET"], ended=True)
@@ -335,7 +337,7 @@ def again(res: HttpResponse) -> list[Callable[[], object]]:
     return [
         lambda: res.status(200),
         lambda: res.header("X", "y"),
-        res.close,
+        res.close_connection,
         res.send,
         lambda: res.send_json(1),
         lambda: res.send_error(404),
@@ -414,6 +416,25 @@ def test_a_file_is_taken_over(site: Site, method: str) -> None:
     assert answer.get("content-length") == "250000"
     assert answer.get("content-type") == "application/octet-stream"
     assert not is_open(fd)
+
+
+@pytest.mark.parametrize(("part", "expected"), [((), b"0123456789"), ((4,), b"456789"), ((4, 3), b"456"), ((20,), b"")])
+def test_a_file_object_stays_the_handlers(site: Site, tmp_path: Path, part: tuple[int, ...], expected: bytes) -> None:
+    """It may be closed at once; without a count, all that follows is sent."""
+    path = tmp_path / "digits"
+    path.write_bytes(b"0123456789")
+    kept: list[BinaryIO] = []
+
+    def act(res: HttpResponse) -> None:
+        with path.open("rb") as file:
+            res.send_file(file, *part)
+            assert not file.closed
+            kept.append(file)
+
+    answer = answer_to(site, act)
+    assert answer.body == expected
+    assert answer.get("content-length") == str(len(expected))
+    assert kept[0].closed
 
 
 def test_a_file_that_is_shorter_than_promised_cuts_the_connection(site: Site) -> None:

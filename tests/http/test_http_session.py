@@ -344,9 +344,9 @@ def test_h8_nothing_is_handled_after_the_last_answer(site: Site, way: str) -> No
     def on_request(req: HttpRequest, res: HttpResponse) -> None:
         seen.append(req.path)
         if way == "close":
-            res.close().send("last")
+            res.close_connection().send("last")
         elif way == "stream":
-            res.close().stream().end()
+            res.close_connection().stream().end()
         else:
             res.send("last")
 
@@ -377,7 +377,7 @@ def test_h8_a_last_answer_that_has_to_wait_stops_the_others_at_once(site: Site) 
     client = site.dial()
     client.send(many(3) + b"POST /3 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
     site.until(lambda: len(kept) == 3)
-    kept["/1"].close().send("last")
+    kept["/1"].close_connection().send("last")
     assert kept["/2"].closed
     with pytest.raises(StaleResponseError):
         kept["/2"].send()
@@ -504,7 +504,7 @@ def test_a_handler_that_raises_after_it_has_cut_itself_off_is_only_reported(site
     def on_request(_req: HttpRequest, res: HttpResponse) -> None:
         kept.append(res)
         if len(kept) == 2:
-            kept[0].close().send("last")
+            kept[0].close_connection().send("last")
             res.send("too late")
 
     site.start(on_request)
@@ -522,7 +522,7 @@ def test_a_stream_that_fails_behind_the_last_answer_does_not_cut_it(site: Site) 
         kept.append(res)
         if len(kept) == 2:
             stream = res.stream()
-            kept[0].close().send(bytes(1 << 20))
+            kept[0].close_connection().send(bytes(1 << 20))
             stream.write("too late")
 
     site.start(on_request)

@@ -159,7 +159,7 @@ def test_it_is_not_asked_for_behind_the_last_answer(site: Site) -> None:
     client.send(request("GET", "/1") + ASK + b"hello")
     site.until(lambda: kept)
     site.settle()
-    kept[0].close().send("last")
+    kept[0].close_connection().send("last")
     (answer,) = parse(client.read_all(), ["GET"], ended=True)
     assert (answer.body, answer.get("connection")) == (b"last", "close")
     assert asked == ["/1"]

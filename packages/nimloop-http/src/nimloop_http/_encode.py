@@ -26,7 +26,7 @@ STATUS_LINES: Final = [f"HTTP/1.1 {code} {REASONS.get(code, '')}\r\n" for code i
 
 # What frames the message or ends the connection is the server's to say.
 _OWNED: Final = {
-    "connection": "call close()",
+    "connection": "call close_connection()",
     "content-length": "it follows from the body, or from stream(length=...)",
     "date": "the server sends it",
     "keep-alive": "the server decides",

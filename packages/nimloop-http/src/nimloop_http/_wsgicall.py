@@ -295,7 +295,7 @@ class WsgiCall:
         res = self._res.status(self._status)
         for name, value in self._fields:
             if name == "connection":
-                res.close()
+                res.close_connection()
             else:
                 res.header(name, value)
         return res

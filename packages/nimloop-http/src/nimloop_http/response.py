@@ -22,6 +22,7 @@ from nimloop_http.errors import ResponseSentError, StaleResponseError, UpgradeEr
 from nimloop_net import Connection, OnShutdown
 
 if TYPE_CHECKING:
+    from nimloop_core.abc import HasFileno
     from nimloop_http._answers import AnswerQueue
     from nimloop_http._workers import WorkerPool
 
@@ -153,8 +154,8 @@ class HttpResponse:
         self._fields += lines
         self._type_line = type_line
 
-    def close(self) -> Self:
-        """End the connection after this response."""
+    def close_connection(self) -> Self:
+        """End the connection after this response, which says ``Connection: close``."""
         self._need_fresh()
         self.closes = True
         return self
@@ -233,16 +234,20 @@ class HttpResponse:
         """Send the client elsewhere; the location has to be percent-encoded already."""
         self.status(code).header("Location", location).send(b"")
 
-    def send_file(self, fd: int, offset: int, count: int) -> None:
-        """Send `count` bytes of an open file from `offset` on; the descriptor is taken over and closed in any case.
+    def send_file(self, file: int | HasFileno, offset: int = 0, count: int | None = None) -> None:
+        """Send `count` bytes of an open file from `offset` on, by default all that follow.
 
-        The bytes go from the page cache to the socket where the system can do that. Raises ValueError for a negative
-        number.
+        A descriptor is taken over and closed in any case; a file object stays the caller's and may be closed at once.
+        The bytes go from the page cache to the socket where the system can do that. A file that ends early cuts the
+        connection. Raises ValueError for a negative offset or count.
         """
+        fd = file if isinstance(file, int) else os.dup(file.fileno())
         try:
             self._need_fresh()
+            if count is None:
+                count = max(0, os.fstat(fd).st_size - offset)
             if offset < 0 or count < 0:
-                raise ValueError(f"not a part of a file: {offset}, {count}")  # noqa: TRY301 - the file is closed below
+                raise ValueError(f"offset and count must not be negative: {offset}, {count}")  # noqa: TRY301
             head = self._head(count, _BINARY)
         except BaseException:
             os.close(fd)

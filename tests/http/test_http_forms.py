@@ -277,6 +277,13 @@ def test_malformed(body: bytes) -> None:
         assert outcome(body, cut) is FormError, cut
 
 
+def test_what_is_malformed_is_told_in_words() -> None:
+    """And not in what the parser says to itself."""
+    with pytest.raises(FormError) as caught:
+        read(b"--B\r\nContent-Disposition: form-data; name=\xff\r\n\r\nx\r\n--B--")
+    assert str(caught.value) == "the form is malformed: Segment header failed to decode"
+
+
 # However it is cut ----------------------------------------------------------------------------------------------
 
 NASTY = st.lists(

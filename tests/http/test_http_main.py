@@ -430,6 +430,9 @@ def test_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 # Applications ---------------------------------------------------------------------------------------------------
 
 APPLICATIONS = """
+from wsgiref.validate import validator
+
+
 def handler(req, res):
     res.send(f"handler {req.path} {req.scheme} {req.client_ip}")
 
@@ -442,6 +445,16 @@ class Handler:
 def wsgi(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"wsgi " + environ["PATH_INFO"].encode()]
+
+
+def wrap(call):
+    def inner(*args, **fields):
+        return call(*args, **fields) if fields is not inner else inner
+    return inner
+
+
+checked = validator(wrap(wrap(wsgi)))
+timed = wrap(wrap(handler))
 
 
 class Wsgi:
@@ -494,12 +507,14 @@ def get(port: int, path: str = "/", context: ssl.SSLContext | None = None) -> by
         ("inner.handler", b"object"),
         ("wsgi", b"wsgi /x"),
         ("inner.wsgi", b"wsgi /x"),
+        ("checked", b"wsgi /x"),  # `wsgiref.validate` passes on whatever it gets
+        ("timed", b"handler /x http 127.0.0.1"),
     ],
 )
 def test_h13_handlers_and_wsgi_applications_are_told_apart(
     applications: Path, start: Start, attribute: str, body: bytes
 ) -> None:
-    """Functions and objects alike, by the names of their parameters."""
+    """Functions and objects alike, by the names of their parameters or of those of what they wrap."""
     program = start(f"{applications.stem}:{attribute}", "--port", "0", "--no-access-log")
     line = program.line()
     assert line.startswith(f"Serving apps:{attribute} at http://127.0.0.1:")

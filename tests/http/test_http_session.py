@@ -833,6 +833,31 @@ def test_a_refused_body_of_head_gets_no_body(site: Site) -> None:
     assert (answer.status, answer.body) == (400, b"")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HEAD / HTTP/1.1\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"HEAD /" + b"a" * 9000,
+    ],
+)
+@pytest.mark.parametrize("cut", [0, 3, 20])
+def test_a_refused_head_gets_no_body(site: Site, head: bytes, cut: int) -> None:
+    """RFC 9110 §9.3.2: no content, whatever is wrong; and the next client's GET is told why."""
+    site.start(echo)
+    client = site.dial()
+    client.send(request("HEAD", "/fine") + head[:cut])
+    site.settle()
+    client.send(head[cut:])
+    fine, refused = parse(client.read_all(), ["HEAD", "HEAD"], ended=True)
+    assert (fine.status, refused.status in {400, 414}, refused.body) == (200, True, b"")
+    assert refused.get("connection") == "close"
+    client = site.dial()
+    client.send(request("HEAD", "/fine") + head.replace(b"HEAD", b"GET"))
+    assert parse(client.read_all(), ["HEAD", "GET"], ended=True)[1].body.startswith(b"4")
+
+
 def test_the_client_can_read_the_refusal_while_it_still_sends(site: Site) -> None:
     """Closing must not destroy the answer of a client that is in the middle of a large body."""
     site.start(echo, limits=Limits(body=1000))

@@ -6,12 +6,14 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import cast
 
 from nimloop_http.server import OnRequest
 
 # PEP 3333 names its parameters so, and what frameworks make of them is close.
 _WSGI_NAMES = frozenset({"environ", "env", "start_response", "start_res", "start"})
+_ANY = frozenset({inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
 
 
 class ApplicationError(Exception):
@@ -44,12 +46,22 @@ def load_application(name: str) -> object:
 
 
 def is_wsgi(application: object) -> bool:
-    """Tell a WSGI application from a handler by the names of its parameters: both are called with two of them."""
-    try:
-        names = set(inspect.signature(cast("Callable[[], object]", application)).parameters)
-    except (TypeError, ValueError):
-        return False
-    return bool(names & _WSGI_NAMES)
+    """Tell a WSGI application from a handler by the names of its parameters: both are called with two of them.
+
+    A function that passes on whatever it gets, such as `wsgiref.validate.validator` makes, is what it passes it on to.
+    """
+    candidates = [application]
+    for candidate in candidates:
+        try:
+            parameters = inspect.signature(cast("Callable[[], object]", candidate)).parameters
+        except (TypeError, ValueError):
+            continue
+        if parameters.keys() & _WSGI_NAMES:
+            return True
+        if isinstance(candidate, FunctionType) and all(one.kind in _ANY for one in parameters.values()):
+            wrapped = inspect.getclosurevars(candidate).nonlocals.values()
+            candidates += [inner for inner in wrapped if callable(inner) and inner not in candidates]
+    return False
 
 
 def as_handler(application: object) -> OnRequest:

@@ -48,6 +48,7 @@ class HeadReader(BodyReader):
         "_requests",
         "_scan",
         "_secure",
+        "is_head",
         "methods",
     )
 
@@ -72,6 +73,9 @@ class HeadReader(BodyReader):
         self._scan: Final = scan_request
         self._line = -1  # length of the first line of an incomplete head, once that is known
         self._blank_line = False  # the one empty line before a request was skipped
+        self.is_head = (
+            False  # the request that is not plain, perhaps not complete, is a HEAD: nothing has a body for it
+        )
         self._requests: list[str] | None = None  # methods of the requests whose answers are awaited
 
     def _read_request(self) -> Event | None:
@@ -104,6 +108,7 @@ class HeadReader(BodyReader):
 
     def _look_closely(self, head: Head) -> None:
         """The head is well-formed, and says something in an uncommon way, or something that it must not say."""
+        self.is_head = head.method == "HEAD"
         if head.target[0] != "/" or head.method == "CONNECT":
             check_target(head.method, head.target, head)
             if not self._secure and head.target[:6].lower() == "https:":
@@ -125,6 +130,7 @@ class HeadReader(BodyReader):
                 self._blank_line = True
                 self._position = start + 2
                 return None if start + 2 == len(data) else self._read_request()
+        self.is_head = data[start : start + 5] == b"HEAD "
         before = self._searched
         end = self._find_head_end()
         if end < 0:

@@ -55,6 +55,7 @@ TYPES: Final = {
     "avif": "image/avif",
     "bmp": "image/bmp",
     "gif": "image/gif",
+    "heic": "image/heic",
     "ico": "image/x-icon",
     "jpeg": "image/jpeg",
     "jpg": "image/jpeg",
@@ -68,12 +69,15 @@ TYPES: Final = {
     "aac": "audio/aac",
     "flac": "audio/flac",
     "m4a": "audio/mp4",
+    "m3u8": "application/vnd.apple.mpegurl",
     "m4v": "video/mp4",
     "mkv": "video/x-matroska",
     "mov": "video/quicktime",
     "mp3": "audio/mpeg",
     "mp4": "video/mp4",
+    "mpd": "application/dash+xml",
     "mpeg": "video/mpeg",
+    "mpg": "video/mpeg",
     "oga": "audio/ogg",
     "ogg": "audio/ogg",
     "ogv": "video/ogg",
@@ -94,7 +98,10 @@ TYPES: Final = {
     "epub": "application/epub+zip",
     "gz": "application/gzip",
     "ods": "application/vnd.oasis.opendocument.spreadsheet",
+    "odp": "application/vnd.oasis.opendocument.presentation",
     "odt": "application/vnd.oasis.opendocument.text",
+    "ppt": "application/vnd.ms-powerpoint",
+    "pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
     "rtf": "application/rtf",
     "tar": "application/x-tar",
     "tgz": "application/gzip",
@@ -109,9 +116,11 @@ TYPES: Final = {
 # Whose content is compressed already: there is little to be gained, so nobody keeps compressed copies.
 _COMPRESSED: Final = frozenset(
     {
-        *("apng", "avif", "gif", "jpeg", "jpg", "jxl", "png", "webp", "woff", "woff2"),
-        *("aac", "flac", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "mpeg", "oga", "ogg", "ogv", "opus", "weba", "webm"),
-        *("7z", "bz2", "docx", "epub", "gz", "ods", "odt", "pdf", "tgz", "whl", "xlsx", "xz", "zip", "zst"),
+        *("apng", "avif", "gif", "heic", "jpeg", "jpg", "jxl", "png", "webp", "woff", "woff2"),
+        *("aac", "flac", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "mpeg", "mpg", "oga", "ogg", "ogv", "opus"),
+        *("weba", "webm"),
+        *("7z", "bz2", "docx", "epub", "gz", "odp", "ods", "odt", "pdf", "pptx", "tgz", "whl", "xlsx"),
+        *("xz", "zip", "zst"),
     }
 )
 

@@ -161,7 +161,7 @@ class MultipartReader:
 
     def _translated(self, error: Exception) -> ProtocolError:
         if not isinstance(error, self._library.ParserLimitReached):
-            return FormError(f"the form is malformed: {error}")
+            return FormError(f"the form is malformed: {error.args[0]}")
         if "count" in str(error):
             return TooManyPartHeadersError(f"a part of the form has more than {self._headers} header fields")
         return PartHeaderTooLongError(f"a header field of a part is longer than {self._header_bytes} bytes")

@@ -218,7 +218,7 @@ class HttpSession(Dispatcher):
             return
         if self._server.access_log:
             self._server.log_when_done(response)
-        response.replace_by_error(error.status, str(error), close=True)
+        response.replace_by_error(error.status, str(error), close=True, mute=body is None and self._parser.is_head)
 
     def on_eof(self) -> None:
         """The client sends no more; what it has asked for it still gets.

@@ -205,7 +205,7 @@ class HttpParser(HeadReader):
         self._position = self._searched = self._left = self._size = 0
         self._line = -1
         self._state = self._paused = HEAD
-        self._blank_line = False
+        self._blank_line = self.is_head = False
         self._requests = None
 
     # What it holds --------------------------------------------------------------------------------------------

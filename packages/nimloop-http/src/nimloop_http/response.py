@@ -337,11 +337,17 @@ class HttpResponse:
             self.held = []
         self.held.append(item)
 
-    def replace_by_error(self, code: int, message: str = "", *, close: bool) -> None:
-        """Forget what was prepared so far and send an error instead. For the session."""
+    def replace_by_error(self, code: int, message: str = "", *, close: bool, mute: bool = False) -> None:
+        """Forget what was prepared so far and send an error instead, `mute` without a body. For the session."""
         self._fields = ""
         self._type_line = ""
         self.closes = self.closes or close
+        if mute:
+            head = self.status(code)._head(None, "")
+            self._state = DONE
+            self._session.write(self, head)
+            self._session.finish(self)
+            return
         self.send_error(code, message)
 
     def end_stream(self) -> None:

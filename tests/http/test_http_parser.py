@@ -56,7 +56,9 @@ def test_an_iterator_of_before_goes_on_with_what_is_pushed_later() -> None:
         ("PRI * HTTP/2.0", VersionError),
     ],
 )
-@pytest.mark.parametrize("pieces", [bytewise, lambda data: [data], lambda data: [data[:-1], data[-1:]]])
+@pytest.mark.parametrize(
+    "pieces", [bytewise, lambda data: [data], lambda data: [data[:-1], data[-1:]]], ids=["bytewise", "whole", "last"]
+)
 def test_a_line_that_begins_no_request_is_refused_as_soon_as_it_ends(
     line: str, error: type[ProtocolError], pieces: Callable[[bytes], list[bytes]]
 ) -> None:

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from packaging.tags import sys_tags
 
 PACKAGE = "nimloop_ws"
 C_MODULES = ("_frame_c",)
@@ -114,7 +113,7 @@ class ExtensionHook(BuildHookInterface[Any]):
                 build_data["force_include"][str(library)] = library.relative_to(self.built).as_posix()
             build_data["pure_python"] = False
             if mode != "full" and self.has_limited_api:
-                build_data["tag"] = f"cp311-abi3-{next(sys_tags()).platform}"
+                build_data["tag"] = f"cp311-abi3-{self.platform}"
             else:
                 build_data["infer_tag"] = True
 
@@ -127,6 +126,12 @@ class ExtensionHook(BuildHookInterface[Any]):
     def built(self) -> Path:
         """Where the compiled modules are, each at its place in the package."""
         return Path(self.scratch, "lib")
+
+    @property
+    def platform(self) -> str:
+        """The platform that a wheel is tagged with, as hatchling tells it: on macOS it may not be this machine's."""
+        tag: str = self.build_config.builder.get_best_matching_tag()
+        return tag.rpartition("-")[2]
 
     @property
     def has_limited_api(self) -> bool:

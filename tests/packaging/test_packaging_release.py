@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -15,13 +18,25 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 each_workflow = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 
 
+def commit(tree: Path) -> None:
+    """Keep all that is in a tree, whoever one is."""
+    subprocess.run(["git", "add", "--all"], cwd=tree, check=True)
+    nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *nobody, "commit", "--quiet", "--no-verify", "-m", "."], cwd=tree, check=True)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A tree with one package, ready to be released."""
+    if shutil.which("git") is None:
+        pytest.skip("no git")
     folder = tmp_path / "packages" / "nimloop-http"
     folder.mkdir(parents=True)
     (folder / "pyproject.toml").write_text('[project]\nversion = "0.2.0"\n')
     (folder / "CHANGELOG.md").write_text("## [0.2.0] - 2026-01-31\n")
+    (folder / "README.md").write_text("# nimloop-http\n")
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    commit(tmp_path)
     return tmp_path
 
 
@@ -46,7 +61,25 @@ def test_a_tag_names_the_version_in_the_tree(tree: Path) -> None:
 def test_a_released_version_has_a_date(tree: Path) -> None:
     """What still says Unreleased is not finished."""
     (tree / "packages" / "nimloop-http" / "CHANGELOG.md").write_text("## [0.2.0] - Unreleased\n")
+    commit(tree)
     assert len(problems("nimloop-http-v0.2.0", tree)) == 1
+
+
+def test_what_is_released_does_not_deny_it(tree: Path) -> None:
+    """The index shows the README of the package that somebody has just found there."""
+    (tree / "packages" / "nimloop-http" / "README.md").write_text("Nothing has been published yet.\n")
+    commit(tree)
+    assert len(problems("nimloop-http-v0.2.0", tree)) == 1
+
+
+def test_a_tag_holds_what_was_tried(tree: Path) -> None:
+    """A change that nobody has committed, or a file that nobody has added, is not in it."""
+    (tree / "packages" / "nimloop-http" / "README.md").write_text("# nimloop\n")
+    (tree / "new.py").touch()
+    assert problems("nimloop-http-v0.2.0", tree) == [
+        "not committed: packages/nimloop-http/README.md",
+        "not committed: new.py",
+    ]
 
 
 @each_workflow
@@ -76,6 +109,21 @@ def test_wheels_are_built_for_every_python_that_is_promised() -> None:
         versions = re.findall(r"Python :: 3\.(\d+)", "\n".join(classifiers))
         assert {f"cp3{version}-*" for version in versions} == built - {"cp314t-*"}, path
     assert f"build: {config['build']}\n" in (ROOT / ".github/workflows/release.yml").read_text("utf-8")
+
+
+def test_wheels_of_c_are_built_where_a_package_has_some() -> None:
+    """Where it has none, that wheel would be a pure one, at which cibuildwheel stops."""
+    text = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
+    for system, platform in {"macos": "darwin", "windows": "win32"}.items():
+        (left_out,) = re.findall(
+            rf"- os: .*fromJSON\('(.*)'\).*'{system}-latest' \|\| 'none' }}}}\n +mode: require\n", text
+        )
+        without = set()
+        for hook in ROOT.glob("packages/*/hatch_build.py"):
+            (platforms,) = re.findall(r"^C_PLATFORMS = (\(.*?\))", hook.read_text("utf-8"), re.MULTILINE)
+            if not platform.startswith(ast.literal_eval(platforms)):
+                without.add(hook.parent.name)
+        assert set(ast.literal_eval(left_out)) == without
 
 
 def test_what_is_audited_is_all_that_is_needed() -> None:

@@ -14,7 +14,9 @@ from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
+from packaging.tags import Tag
 
 PACKAGES = sorted(path.parent for path in (Path(__file__).parents[2] / "packages").glob("nimloop-*/pyproject.toml"))
 # What may lie in a source tree after work on the C parts, and must not travel in a pure wheel.
@@ -136,6 +138,17 @@ def test_wheel_with_c_has_a_library_for_each_file(package: Path, tmp_path: Path)
         assert f"{name}.abi3.so" in names or f"{name}.pyd" in names
         assert f"{name}.pyi" in names
     assert not {name for name in names if name.endswith((".c", ".h"))}
+
+
+def test_wheel_for_another_machine_bears_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Mac with an ARM processor compiles for Intel's, too, and is told so by ARCHFLAGS."""
+    builder = WheelBuilder(str(next(each for each in PACKAGES if (each / "hatch_build.py").exists())))
+    hook = builder.get_build_hooks(str(tmp_path))["custom"]
+    monkeypatch.setattr("packaging.tags.sys_tags", lambda: iter([Tag("cp311", "cp311", "macosx_14_0_arm64")]))
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setenv("ARCHFLAGS", "-arch x86_64")
+    assert vars(type(hook))["platform"].fget(hook) == "macosx_14_0_x86_64"
 
 
 def test_build_hooks_are_one_file() -> None:

@@ -77,6 +77,10 @@ def test_papers_are_present(project: Project) -> None:
     changelog = (project.folder / "CHANGELOG.md").read_text("utf-8")
     assert f"## [{project.version}]" in changelog
     assert "Semantic Versioning" in changelog
+    supported = (ROOT / "SECURITY.md").read_text("utf-8")
+    assert re.search(
+        rf"^\|.*\b{project.folder.name}\b.*\| {project.version.rpartition('.')[0]}\.x \|$", supported, re.MULTILINE
+    )
 
 
 @each_project
@@ -98,12 +102,14 @@ def test_every_package_is_in_the_matrix(environment: str) -> None:
 
 @each_project
 def test_workflow_runs_for_what_the_package_is_made_of(project: Project) -> None:
-    """CI of a package starts when it, its tests, a package below it or the workspace changes."""
+    """CI of a package starts when it, its tests or what they share, a package below it or the workspace changes."""
     path = f".github/workflows/{project.short}.yml"
     lines = [line.strip() for line in (ROOT / path).read_text("utf-8").splitlines()]
     assert f"package: {project.short}" in lines
     watched = {f"packages/nimloop-{name}/**" for name in chain(project)}
-    for pattern in watched | {f"tests/{project.short}/**", "hatch.toml", path}:
+    tests = "\n".join(path.read_text("utf-8") for path in ROOT.glob(f"tests/{project.short}/*.py"))
+    shared = {f"tests/{name}/**" for name in re.findall(r"^from tests\.(\w+)", tests, re.MULTILINE)}
+    for pattern in watched | shared | {"tests/support/**", f"tests/{project.short}/**", "hatch.toml", path}:
         # Once for pushes, once for pull requests.
         assert lines.count(f"- {pattern}") == 2, pattern
     assert sum(line.startswith("- packages/") for line in lines) == 2 * len(watched)

@@ -319,9 +319,9 @@ def test_shutdown_answers_what_waits_in_the_backlog(site: Site) -> None:
     assert done == [0]
 
 
-def test_repr_tells_where_it_listens(loop: Loop, tmp_path: Path) -> None:
+def test_repr_tells_where_it_listens(site: Site, tmp_path: Path) -> None:
     """Every address as it stands in a URL, and whether there is any."""
-    server = HttpServer(loop, echo)
+    server = HttpServer(site.loop, echo)
     assert repr(server) == "<HttpServer not listening>"
     _, port = server.listen("127.0.0.1", 0)[0]
     assert repr(server) == f"<HttpServer listening on 127.0.0.1:{port}>"
@@ -331,7 +331,7 @@ def test_repr_tells_where_it_listens(loop: Loop, tmp_path: Path) -> None:
     server.close()
     assert repr(server) == "<HttpServer closed>"
     if socket.has_ipv6:
-        with HttpServer(loop, echo) as server:
+        with HttpServer(site.loop, echo) as server:
             _, port = server.listen("::1", 0)[0]
             assert repr(server) == f"<HttpServer listening on [::1]:{port}>"
 

@@ -2,101 +2,38 @@
 
 The answers that are open stand in a queue. Only the first one writes to the connection; the others hold what they have
 until it is their turn.
-
-The states: SERVING, while new requests may begin; LAST, when none may any more and what is under way is answered (the
-client or the server has asked for the end, or framing is lost); ENDED, when the connection is closing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final
 
-from nimloop_net import Connection, ConnectionClosedError, OnShutdown
+from nimloop_http._lifetime import ENDED, LAST, NOTHING, SERVING, UNREAD, Lifetime
+from nimloop_net import Connection, ConnectionClosedError
 
 if TYPE_CHECKING:
-    from nimloop_http._incoming import RequestBody
     from nimloop_http._source import Source
     from nimloop_http._workers import WorkerPool
     from nimloop_http.request import HttpRequest
     from nimloop_http.response import HttpResponse
     from nimloop_http.server import HttpServer
 
-SERVING: Final = 0
-LAST: Final = 1
-ENDED: Final = 2
 
-NOTHING: Final = -1
-"""For ``_waiting_for``: the next wait has a deadline of its own."""
+class AnswerQueue(Lifetime):
+    """What a response knows of its connection: its turn."""
 
-UNREAD: Final = -1
-"""For ``_now_ns``: the clock has to be read."""
-
-
-@final
-class Tally:
-    """How many answers had which status. Most have that of the one before, and cost no look-up."""
-
-    __slots__ = ("_counts", "_run", "_status")
-
-    def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._status = 0
-        self._run = 0  # answers in a row that had this status, and are not in the counts yet
-
-    def add(self, status: int) -> None:
-        """Count one."""
-        if status != self._status:
-            self.counts()
-            self._status = status
-        self._run += 1
-
-    def counts(self) -> dict[int, int]:
-        """Return the numbers by status, in ascending order."""
-        if self._run:
-            self._counts[self._status] = self._counts.get(self._status, 0) + self._run
-            self._run = 0
-        return dict(sorted(self._counts.items()))
-
-
-class AnswerQueue:
-    """What a response knows of its connection: its turn. `HttpSession` is the only kind there is."""
-
-    __slots__ = (
-        "_advancing",
-        "_behind",
-        "_clock",
-        "_date",
-        "_first",
-        "_later",
-        "_now_ns",
-        "_postponed",
-        "_receiving",
-        "_send",
-        "_server",
-        "_state",
-        "_upgrading",
-        "_waiting_for",
-        "connection",
-        "source",
-    )
+    __slots__ = ("_behind", "_date", "_later", "_now_ns", "_postponed", "_send", "_upgrading", "source")
 
     def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
-        self.connection: Connection = connection
+        super().__init__(server, connection, source)
         self.source: Final = source
-        self._server: Final = server
         self._date: Final = server.date
-        self._clock: Final = connection.loop.clock
         self._send: Final = connection.send
         self._now_ns = UNREAD  # when the last answer was given, as long as the requests that are there are handled
-        self._state = SERVING
-        self._first: HttpResponse | None = None  # of the answers that are open
-        self._later: list[HttpResponse] | None = None  # the others; of pipelined requests, hence few and mostly none
-        self._receiving: RequestBody | None = None
+        self._later: list[HttpResponse] | None = None  # behind the first; of pipelined requests, hence mostly none
         self._upgrading: HttpResponse | None = None  # answers a request that offered another protocol
         self._postponed: HttpRequest | None = None  # that request, until the answers before it are complete
-        self._advancing = False
         self._behind = False  # the connection is above its high-water mark: on_drain follows
-        self._waiting_for = NOTHING
 
     @property
     def workers(self) -> WorkerPool:
@@ -181,31 +118,29 @@ class AnswerQueue:
             self._state = ENDED
         return False
 
-    def finish(self, response: HttpResponse) -> None:
-        """Take note that a response is complete. If it is the first in the queue, the next ones get their turn."""
+    def _pass_turn(self, response: HttpResponse) -> bool:
+        """A response is complete: if it is the first, the next ones get their turn. Tell whether others may begin."""
         response.on_close = None  # often leads back here: a cycle
         if response._ending is not None:
             response.tell_end(complete=True)
         self._server.tally.add(response._status)
         if self._first is not response:
-            return
+            return False
         while True:
             following = self._close_first()
             if response.closes:
                 self._end_with(response)
-                return
+                return False
             if following is None:
                 if self._state == LAST:
                     self._end(linger=None)
-                break
+                return True
             response = following
             self._release(response)
             if not response.done:
                 self._waiting_for = NOTHING  # its time begins now
                 self._set_deadline(UNREAD)
-                break
-        if not self._advancing:
-            self._advance()
+                return True
 
     def _release(self, response: HttpResponse) -> None:
         """It is this response's turn: send what it holds."""
@@ -223,37 +158,3 @@ class AnswerQueue:
     def count_lost(self) -> None:
         """Take note that a client has gone before its answer was complete."""
         self._server.lost += 1
-
-    def break_off(self) -> None:
-        """Cut the connection in the middle of a response, so that nobody takes it for complete."""
-        self._state = ENDED
-        self._abandon(ConnectionAbortedError("the connection was cut"))
-        self.connection.abort()
-
-    def on_drain(self) -> None:
-        """The client has taken most of what was queued."""
-        self._behind = False
-        if self._first is not None:
-            self._first.drained()
-        self._advance()
-
-    # What the session does with it ----------------------------------------------------------------------------
-
-    def _advance(self) -> None:
-        raise NotImplementedError
-
-    def _abandon(self, error: Exception) -> None:
-        raise NotImplementedError
-
-    def _set_deadline(self, now_ns: int) -> None:
-        raise NotImplementedError
-
-    def _end(self, linger: float | None) -> None:
-        raise NotImplementedError
-
-    def _end_with(self, response: HttpResponse) -> None:
-        raise NotImplementedError
-
-    def hand_over(self, data: bytes, on_shutdown: OnShutdown | None) -> bytes:
-        """Send `data` and leave the connection to another protocol; return what was received for that one."""
-        raise NotImplementedError

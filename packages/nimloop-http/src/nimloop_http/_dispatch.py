@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from nimloop_http._answers import LAST, AnswerQueue
+from nimloop_http._answers import AnswerQueue
 from nimloop_http._head import Head
 from nimloop_http._incoming import RequestBody
+from nimloop_http._lifetime import LAST
 from nimloop_http.errors import ProtocolError, UnknownExpectationError, UnknownMethodError
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
@@ -15,10 +16,9 @@ class Dispatcher(AnswerQueue):
 
     __slots__ = ()
 
-    def _begin(self, response: HttpResponse, head: Head) -> None:
+    def _begin(self, response: HttpResponse, head: Head, body: RequestBody | None) -> None:
         """Take in a request that is not as plain as most are: with a body, or with something to decide before."""
         server = self._server
-        body = RequestBody(self, response, head, server.limits.body) if head.has_body else None
         request = HttpRequest(head, self.source, body)
         if body is not None:
             body.request = request
@@ -66,7 +66,7 @@ class Dispatcher(AnswerQueue):
         try:
             body.take(data)
         except Exception as error:
-            self.body_failed(body, error)
+            self._fail_body(body, error)
 
     def _on_body_end(self) -> None:
         """The last byte has come; the request is complete unless its sink needs more time."""
@@ -77,7 +77,7 @@ class Dispatcher(AnswerQueue):
             if body.sink is not None:
                 body.sink.end()
         except Exception as error:
-            self.body_failed(body, error)
+            self._fail_body(body, error)
         if self._receiving is body and not body.paused:
             self._complete(body)
 
@@ -90,16 +90,7 @@ class Dispatcher(AnswerQueue):
         if request is not None and not body.taken and not response.sent and not response.closed:
             self._hand_over_request(response, request)
 
-    def body_resumed(self, body: RequestBody) -> None:
-        """The sink of a body goes on after a pause, whose time is not the client's."""
-        if self._receiving is not body:
-            return
-        self._extend_deadline(body.paused_at_ns)
-        if not body.ended:
-            self._ask_for(body)
-        self._advance()
-
-    def body_failed(self, body: RequestBody, error: Exception) -> None:
+    def _fail_body(self, body: RequestBody, error: Exception) -> None:
         """A body is not wanted as it is: answer what the error says. Its end is known, so the connection can go on."""
         if self._receiving is not body:
             return
@@ -117,7 +108,6 @@ class Dispatcher(AnswerQueue):
             self._failed(error, request, body.response)
         if self._receiving is body and body.ended:
             self._complete(body)
-        self._advance()  # it may have been paused when it failed
 
     def _hand_over_request(self, response: HttpResponse, request: HttpRequest) -> None:
         """The request is complete.
@@ -173,12 +163,3 @@ class Dispatcher(AnswerQueue):
         self._abandon(error)
         if self._first is None:
             self._end(linger=None)
-
-    def _abandon(self, error: Exception) -> None:
-        """The rest of the body will never come, or will not be read."""
-        body, self._receiving = self._receiving, None
-        if body is not None:
-            body.abandon(error)
-
-    def _extend_deadline(self, since_ns: int) -> None:
-        raise NotImplementedError

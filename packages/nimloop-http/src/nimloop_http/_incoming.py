@@ -24,9 +24,9 @@ from nimloop_http.errors import BodyNotReadyError, BodyTooLargeError
 
 if TYPE_CHECKING:
     from nimloop_core import Loop
-    from nimloop_http._dispatch import Dispatcher
     from nimloop_http._framing import Head
     from nimloop_http._headers import Headers
+    from nimloop_http._session import HttpSession
     from nimloop_http._workers import WorkerPool
     from nimloop_http.request import HttpRequest
     from nimloop_http.response import HttpResponse
@@ -89,8 +89,8 @@ class RequestBody:
         "trailers",
     )
 
-    def __init__(self, session: Dispatcher, response: HttpResponse, head: Head, limit: int) -> None:
-        self._session: Dispatcher | None = session
+    def __init__(self, session: HttpSession, response: HttpResponse, head: Head, limit: int) -> None:
+        self._session: HttpSession | None = session
         self._data: bytes | bytearray = b""
         self._file: BodyFile | None = None  # that a body in memory was written to
         self.content_length: Final = head.content_length
@@ -151,7 +151,7 @@ class RequestBody:
         if self.sink is not None or self.received or self.ended:
             raise BodyNotReadyError("the body is under way already: choose where it goes in on_headers, once")
 
-    def _live(self) -> Dispatcher:
+    def _live(self) -> HttpSession:
         if self._session is None:
             raise BodyNotReadyError("the body is complete or lost already")
         return self._session

@@ -1,26 +1,27 @@
 """One HTTP connection: from bytes to requests, and, with what it is made of, to answers and back to bytes.
 
+An `HttpSession` is made in four steps, each of which uses what is before it: how long a connection lives (`Lifetime`),
+the order of its answers (`AnswerQueue`), who gets a request and its body (`Dispatcher`), and here, when it is read.
+
 Reading stops while too many answers are open, while the client does not take what it asked for, and while a body is not
 wanted, so that a connection costs a bounded amount.
-
-One timer per connection is re-armed only when it fires: what a request costs is a clock reading, not a timer. That is
-the idea of `nimloop_core.Deadline`, written out here, because a call for each request would cost as much again.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from nimloop_http._answers import ENDED, LAST, NOTHING, SERVING, UNREAD
 from nimloop_http._dispatch import Dispatcher
 from nimloop_http._framing import Head
+from nimloop_http._incoming import RequestBody
+from nimloop_http._lifetime import ENDED, FAREWELL, FOR_ANSWER, FOR_BODY, FOR_HEAD, LAST, NOTHING, SERVING, UNREAD
 from nimloop_http.errors import (
     IncompleteMessageError,
     ProtocolError,
     RequestTimeoutError,
     StaleResponseError,
 )
-from nimloop_http.parser import Body, End, HttpParser
+from nimloop_http.parser import Body, End
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 from nimloop_net import Connection, OnShutdown
@@ -32,43 +33,16 @@ if TYPE_CHECKING:
 _PER_TURN: Final = 64  # requests, or pieces of a body; then the other connections are served first
 
 
-# Seconds that an idle client has to end its side too: time to take the last answer off the network, and not so long
-# that stopping a server has to wait for browsers.
-_FAREWELL: Final = 0.5
-
-# What the deadline is for, besides NOTHING.
-_FOR_REQUEST: Final = 0
-_FOR_HEAD: Final = 1
-_FOR_BODY: Final = 2
-_FOR_ANSWER: Final = 3
-
-
 @final
 class HttpSession(Dispatcher):
     """Everything the server knows about one connection."""
 
-    __slots__ = (
-        "_blocked",
-        "_deadline_ns",
-        "_parser",
-        "_sent_before",
-        "_stalled_at_ns",
-        "_timer",
-        "_turn_over",
-    )
+    __slots__ = ("_turn_over",)
 
     def __init__(self, server: HttpServer, connection: Connection, source: Source) -> None:
         super().__init__(server, connection, source)
-        self._parser: Final = HttpParser(
-            server.parser_limits, methods=None, empty_ends=False, expectations=False, secure=source.may_be_secure()
-        )
-        self._blocked = False  # the parser may hold requests that have to wait for answers to leave
         self._turn_over = False  # `_on_turn` is going to be called; until then the other connections are served
-        self._stalled_at_ns = -1  # since when the client takes nothing of what is queued, as far as the timer has seen
-        self._sent_before = 0  # bytes that had left then
-        self._waiting_for = _FOR_HEAD
-        self._deadline_ns = self._clock() + server.head_ns
-        self._timer: Final = connection.loop.call_later(server.shortest, self._on_timer)
+        self._timer = connection.loop.call_later(server.shortest, self._on_timer)
         connection.stall = server.timeouts.write
         connection.on_data = self.receive
         # A bound method each would be a fifth of what an idle connection takes: what is called seldom looks for it.
@@ -138,7 +112,8 @@ class HttpSession(Dispatcher):
                     or (methods is not None and event.method not in methods)
                     or event.unknown_expectation
                 ):
-                    self._begin(response, event)
+                    most = server.limits.body
+                    self._begin(response, event, RequestBody(self, response, event, most) if event.has_body else None)
                 else:
                     self._dispatch(response, HttpRequest(event, self.source))
             elif isinstance(event, Body):
@@ -198,6 +173,37 @@ class HttpSession(Dispatcher):
         self.connection.resume_reading()
         return True
 
+    # What lets it go on ---------------------------------------------------------------------------------------
+
+    def finish(self, response: HttpResponse) -> None:
+        """Take note that a response is complete: others get their turn, and what had to wait for it goes on."""
+        if self._pass_turn(response) and not self._advancing:
+            self._advance()
+
+    def on_drain(self) -> None:
+        """The client has taken most of what was queued."""
+        self._behind = False
+        if self._first is not None:
+            self._first.drained()
+        self._advance()
+
+    def body_resumed(self, body: RequestBody) -> None:
+        """The sink of a body goes on after a pause, whose time is not the client's."""
+        if self._receiving is not body:
+            return
+        self._extend_deadline(body.paused_at_ns)
+        if not body.ended:
+            self._ask_for(body)
+        self._advance()
+
+    def body_failed(self, body: RequestBody, error: Exception) -> None:
+        """A body is not wanted as it is, say its sink or a deadline: answer that, and go on."""
+        if self._receiving is body:
+            self._fail_body(body, error)
+            self._advance()
+
+    # Ending ---------------------------------------------------------------------------------------------------
+
     def _refuse(self, error: ProtocolError) -> None:
         """The peer broke the framing: answer what the error says, after the answers before it, and close."""
         self._state = LAST
@@ -246,8 +252,6 @@ class HttpSession(Dispatcher):
         else:
             self._end(linger=0)
 
-    # Leaving HTTP ---------------------------------------------------------------------------------------------
-
     def hand_over(self, data: bytes, on_shutdown: OnShutdown | None) -> bytes:
         """Send `data` and leave the connection to another protocol; return what was received for that one."""
         connection = self.connection
@@ -266,50 +270,6 @@ class HttpSession(Dispatcher):
             connection.loop.call_soon(connection.end_with_server)
         return self._parser.remaining_data()
 
-    # Ending ---------------------------------------------------------------------------------------------------
-
-    def on_shutdown(self) -> None:
-        """The server is stopping: end soon if nothing is under way, else after the answers that are.
-
-        One last request is still answered: of a new connection, and of one in the middle of a head, for a moment,
-        because the client could not know; of an idle one when it is in the kernel already.
-        """
-        if self._state != SERVING:
-            return
-        if self._first is not None or self._receiving is not None or self._advancing:
-            self._state = LAST
-            if self._first is None:
-                self._end(linger=_FAREWELL)
-        elif self._waiting_for == _FOR_HEAD:
-            self._end_soon()
-        else:
-            loop = self.connection.loop
-            loop.call_soon(lambda: loop.call_soon(self._end_idle))  # the loop looks for events in between
-
-    def _end_idle(self) -> None:
-        if self._state == SERVING and self._first is None and self._receiving is None:
-            if self._parser.idle:
-                self._end(linger=_FAREWELL)
-            else:
-                self._end_soon()
-
-    def _end_soon(self) -> None:
-        self._deadline_ns = min(self._deadline_ns, self._clock() + int(_FAREWELL * 1e9))
-        self._timer.reschedule(_FAREWELL)
-
-    def _end_with(self, response: HttpResponse) -> None:
-        """The last answer is complete."""
-        head = response.head
-        # A client that has said it will send no more needs no patience after the last byte.
-        self._end(linger=0 if head is not None and not head.keep_alive and self._parser.idle else None)
-
-    def _end(self, linger: float | None) -> None:
-        """Close the connection after what is queued."""
-        self._state = ENDED
-        if self._receiving is not None:
-            self._abandon(ConnectionAbortedError("the connection ends with the answer that was given"))
-        self.connection.close_after_drain(linger)
-
     def on_close(self, error: Exception | None) -> None:
         """The connection is gone, and what is under way with it."""
         self._state = ENDED
@@ -326,33 +286,6 @@ class HttpSession(Dispatcher):
 
     # Deadlines ------------------------------------------------------------------------------------------------
 
-    def _set_deadline(self, now_ns: int) -> None:
-        """Note until when what comes next has to happen.
-
-        An absolute time, set when the wait for it begins: a byte now and then does not extend it.
-        """
-        server = self._server
-        if self._receiving is not None:
-            waiting_for = _FOR_BODY
-            wait_ns = server.body_ns
-        elif self._first is not None or self._blocked:
-            waiting_for = _FOR_ANSWER
-            wait_ns = server.answer_ns
-        elif not self._parser.idle:
-            waiting_for = _FOR_HEAD
-            wait_ns = server.head_ns
-        else:
-            waiting_for = _FOR_REQUEST
-            wait_ns = server.idle_ns
-        if waiting_for != self._waiting_for or waiting_for == _FOR_REQUEST:
-            self._waiting_for = waiting_for
-            self._deadline_ns = (self._clock() if now_ns == UNREAD else now_ns) + wait_ns
-
-    def _extend_deadline(self, since_ns: int) -> None:
-        """Give the client the time since then back."""
-        if self._waiting_for == _FOR_BODY:
-            self._deadline_ns += self._clock() - since_ns
-
     def _on_timer(self) -> None:
         if self._state == ENDED:
             return  # the connection sends what is queued, with a patience of its own, and `on_close` follows
@@ -361,13 +294,7 @@ class HttpSession(Dispatcher):
             self.break_off()  # the client takes nothing of what it asked for
             return
         server = self._server
-        left = self._deadline_ns - now
-        body = self._receiving
-        if body is not None and self._waiting_for == _FOR_BODY:
-            if body.paused:
-                left = body.paused_at_ns + server.answer_ns - now  # the time is the server's own
-            else:
-                left += int(body.received * 1e9 / server.limits.body_rate)
+        left = self._time_left(now)
         if left <= 0:
             self._on_deadline()
             left = server.write_ns
@@ -378,31 +305,21 @@ class HttpSession(Dispatcher):
                 left = min(left, self._stalled_at_ns + server.write_ns - now)
             self._timer.reschedule(min(left / 1e9, server.shortest))
 
-    def _is_stalled(self, now: int) -> bool:
-        """Tell whether the client has taken nothing of what is queued for too long."""
-        connection = self.connection
-        if connection.write_buffer_size == 0:
-            self._stalled_at_ns = -1
-        elif self._stalled_at_ns < 0 or connection.bytes_sent != self._sent_before:
-            self._stalled_at_ns = now
-            self._sent_before = connection.bytes_sent
-        return self._stalled_at_ns >= 0 and now - self._stalled_at_ns >= self._server.write_ns
-
     def _on_deadline(self) -> None:
         """What had to happen has not happened in time."""
         body = self._receiving
-        if self._waiting_for == _FOR_BODY and body is not None:
+        if self._waiting_for == FOR_BODY and body is not None:
             if body.paused:
                 seconds = self._server.timeouts.answer
                 self.body_failed(body, TimeoutError(f"the body was not taken for {seconds:g} seconds"))
             else:
                 self._refuse(RequestTimeoutError("the body of the request did not arrive in time"))
-        elif self._waiting_for == _FOR_HEAD and not self._parser.idle:
+        elif self._waiting_for == FOR_HEAD and not self._parser.idle:
             self._refuse(RequestTimeoutError("the head of the request did not arrive in time"))
         elif self._first is None:
             if not self.connection.write_buffer_size:
-                self._end(linger=_FAREWELL)
-        elif not self._first.sent and self._waiting_for == _FOR_ANSWER:
+                self._end(linger=FAREWELL)
+        elif not self._first.sent and self._waiting_for == FOR_ANSWER:
             response = self._first
             seconds = self._server.timeouts.answer
             error = TimeoutError(f"{response.head!r} was not answered within {seconds:g} seconds")

@@ -9,7 +9,7 @@ from nimloop_http._encode import trailer_lines
 from nimloop_http.errors import ContentLengthError, ResponseSentError, StaleResponseError
 
 if TYPE_CHECKING:
-    from nimloop_http._answers import AnswerQueue
+    from nimloop_http._session import HttpSession
     from nimloop_http.response import HttpResponse
 
 
@@ -20,7 +20,7 @@ class ResponseStream:
     __slots__ = ("_behind", "_chunked", "_held", "_left", "_mute", "_response", "_session", "on_close", "on_drain")
 
     def __init__(
-        self, response: HttpResponse, session: AnswerQueue, *, chunked: bool, length: int | None, mute: bool
+        self, response: HttpResponse, session: HttpSession, *, chunked: bool, length: int | None, mute: bool
     ) -> None:
         self._response = response
         self._session: Final = session

@@ -23,7 +23,7 @@ from nimloop_net import Connection, OnShutdown
 
 if TYPE_CHECKING:
     from nimloop_core.abc import HasFileno
-    from nimloop_http._answers import AnswerQueue
+    from nimloop_http._session import HttpSession
     from nimloop_http._workers import WorkerPool
 
 FRESH: Final = 0
@@ -61,7 +61,7 @@ class HttpResponse:
         "on_close",
     )
 
-    def __init__(self, session: AnswerQueue, head: Head | None) -> None:
+    def __init__(self, session: HttpSession, head: Head | None) -> None:
         """Prepare the answer to the request with `head`; None where it could not be read."""
         self._session: Final = session
         self.head: Final = head

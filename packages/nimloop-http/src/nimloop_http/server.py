@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Final, Self, final
 
 from nimloop_core import Loop
-from nimloop_http._answers import Tally
 from nimloop_http._encode import DateLine
 from nimloop_http._framing import STANDARD_METHODS
 from nimloop_http._preface import Preface
 from nimloop_http._running import run_until_signalled
 from nimloop_http._session import HttpSession
 from nimloop_http._source import Source
+from nimloop_http._tally import Tally
 from nimloop_http._workers import WorkerPool
 from nimloop_http.limits import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, Limits, Timeouts
 from nimloop_http.metrics import ServerStats

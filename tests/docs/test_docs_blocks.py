@@ -234,6 +234,41 @@ def test_configurations_of_nginx(block: Block, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_behind_nginx(folder: Path) -> None:
+    """The program of the guide hears from its nginx who asks, in every location, on connections that stay."""
+    page = ROOT / "docs" / "guide" / "nginx.md"
+    lay_out(page, folder)
+    program = folder / "behind.py"
+    path = folder / "app.sock"
+    told = program.read_text().replace("/run/app.sock", str(path)).replace("{req.host}", "{req.host}, {req.keep_alive}")
+    program.write_text(told)
+    (block,) = (block for block in BLOCKS if block.page == page and block.language == "nginx")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    http = block.code.replace("/run/app.sock", str(path)).replace("listen 80", f"listen 127.0.0.1:{port}")
+    kept = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "" if os.geteuid() else "user root;\n"
+    settings = folder / "nginx.conf"
+    settings.write_text(f"{user}pid {folder}/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{kept}\n{http}}}\n")
+    command = ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(settings), "-g", "daemon off;"]
+    application = subprocess.Popen([sys.executable, "-W", "error", program.name], cwd=folder)
+    proxy = subprocess.Popen(command)
+    try:
+        target = Target(port, path)
+        target.wait(unix=True)
+        target.wait(unix=False)
+        for where in ("/", "/uploads"):
+            target.try_out(f"GET {where} -> 200 127.0.0.1 asks by http for 127.0.0.1:{port}, True")
+    finally:
+        for process in (proxy, application):
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+
+
 def test_no_program_is_forgotten() -> None:
     """Whatever goes on for ever has a check below it; only what needs a network of its own has none."""
     ends = {str(getattr(parameter, "id", "")) for parameter in outcomes()}

@@ -49,6 +49,17 @@ def test_a_frame_with_the_request(site: Site) -> None:
     assert peer.next() == "bird"
 
 
+def test_a_frame_and_an_end_with_the_request(site: Site) -> None:
+    """Nor is an answer lost to one who sends a message and an end in the same packet as the request."""
+    site.add(WsServer(site.loop, on_message=echo, on_close=site.note_close))
+    peer = site.dial()
+    peer.sock.send(handshake() + encode_frame(1, "early", mask=MASK) + encode_frame(2, b"bird", mask=MASK))
+    peer.sock.shutdown(socket.SHUT_WR)
+    assert (peer.next(), peer.next()) == ("early", b"bird")
+    assert peer.wait_end()
+    site.until(lambda: site.log == [("close", 1006, "")])
+
+
 @pytest.mark.parametrize("as_number", [False, True])
 def test_a_socket_that_listens_already(site: Site, *, as_number: bool) -> None:
     """`adopt` serves on it, given as an object or as a descriptor."""

@@ -18,7 +18,7 @@ from nimloop_http import HttpRequest
 from nimloop_net import Address, Connection
 from nimloop_ws import _state as st
 from nimloop_ws._ending import begin_close, callback_failed, gone
-from nimloop_ws._flow import begin_turn, hold, release
+from nimloop_ws._flow import begin_turn, end_turn, hold, release
 from nimloop_ws._frame_py import Buffer
 from nimloop_ws._liveness import look_for_life
 from nimloop_ws._reading import advance, hand_out_rest, peer_caught_up
@@ -176,7 +176,7 @@ class WebSocket:
                 callback_failed(self, error)
         self.request = None
         if early:
-            loop.call_soon(self._on_turn)  # not from inside the call that has opened it
+            end_turn(self)  # not from inside the call that has opened it; an end that has come too has to wait as well
         else:
             self._on_turn()
 

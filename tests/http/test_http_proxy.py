@@ -100,6 +100,16 @@ def test_h12_scheme_and_host_come_with_the_client(proto: str, host: str, expecte
     assert ask(OURS, "10.0.0.1", *[field for field in fields if field[1]])[1:] == expected
 
 
+@pytest.mark.parametrize("addresses", [None, "unknown", "6.6.6.6, unknown"])
+def test_h12_scheme_and_host_without_an_address(addresses: str | None) -> None:
+    """What the proxy says of them counts even where it does not say who the client is."""
+    fields = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "example.org")]
+    if addresses is not None:
+        fields.append(("X-Forwarded-For", addresses))
+    assert ask(OURS, "10.0.0.1", *fields) == ("10.0.0.1", "https", "example.org")
+    assert ask(OURS, "6.6.6.6", *fields) == ("6.6.6.6", "http", "inner")
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -108,9 +118,9 @@ def test_h12_scheme_and_host_come_with_the_client(proto: str, host: str, expecte
         ('for="198.51.100.7:_port"', ("198.51.100.7", "http", "inner")),
         ("for=198.51.100.7;host=a, for=10.0.0.2;host=b;proto=https", ("198.51.100.7", "https", "a")),
         ('for="198\\.51.100.7"', ("198.51.100.7", "http", "inner")),
-        ("for=unknown;proto=https", ("10.0.0.1", "http", "inner")),
-        ("for=_hidden;proto=https", ("10.0.0.1", "http", "inner")),
-        ("proto=https", ("10.0.0.1", "http", "inner")),
+        ("for=unknown;proto=https", ("10.0.0.1", "https", "inner")),
+        ("for=_hidden;proto=https", ("10.0.0.1", "https", "inner")),
+        ("proto=https", ("10.0.0.1", "https", "inner")),
         ("for=1.2.3.4;for=198.51.100.7", ("10.0.0.1", "http", "inner")),
         ('for="198.51.100.7', ("10.0.0.1", "http", "inner")),
         ("for=198.51.100.7 proto=https", ("10.0.0.1", "http", "inner")),
@@ -443,6 +453,7 @@ def test_plain_http_on_a_port_for_https_is_told_so(site: Site) -> None:
     answer = client.answer()
     assert (answer.status, answer.get("connection")) == (400, "close")
     assert b"HTTPS" in answer.body
+    assert answer.get("date")  # RFC 9110 §6.6.1: in all of 4xx
     client.read_all()
 
 

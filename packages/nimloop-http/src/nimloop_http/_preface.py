@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from nimloop_http._encode import STATUS_LINES
+from nimloop_http._encoder import encode
 from nimloop_http._proxyprotocol import ProxyHeader, read_proxy_header
 from nimloop_http._session import HttpSession
 from nimloop_http._source import Source
@@ -19,10 +21,7 @@ if TYPE_CHECKING:
 
 _TLS_HANDSHAKE: Final = 0x16  # RFC 8446 §5.1: the type of the first record
 _PLAIN: Final = b"400 Bad Request: this port speaks HTTPS; use https:// in the address\n"
-_PLAIN_ANSWER: Final = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\nContent-Type: text/plain; charset=utf-8\r\n"
-    b"Connection: close\r\n\r\n%b" % (len(_PLAIN), _PLAIN)
-)
+_PLAIN_FIELDS: Final = "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
 
 
 @final
@@ -74,7 +73,8 @@ class Preface:
                     context, server_side=True, timeout=timeout, received=data, on_secure=self._on_secure
                 )
             else:
-                connection.send(_PLAIN_ANSWER)
+                date = self._server.date.line(connection.loop.clock())
+                connection.send(encode(STATUS_LINES[400], date, len(_PLAIN), _PLAIN_FIELDS, _PLAIN))
                 connection.close_after_drain()
 
     def _on_secure(self, _connection: Connection) -> None:

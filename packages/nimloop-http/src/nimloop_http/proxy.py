@@ -81,18 +81,19 @@ class TrustedProxies:
     def client(self, headers: Headers, peer: str, scheme: str, host: str) -> Client:
         """Return who the client is, given the address of the peer and what the connection itself says.
 
-        What is malformed, hidden or unknown is believed by nobody: the last proxy that can be named stands for it.
+        An address that is malformed, hidden or unknown is believed by nobody: the last proxy that can be named stands
+        for it; how, and for what, that proxy was asked counts even so.
         """
         if not self.trusts(peer):
             return Client(peer, scheme, host)
         hops = _forwarded(headers) if self.fields == "forwarded" else _x_forwarded(headers)
         for address, proto, wanted in reversed(hops[-_MAX_HOPS:]):
+            scheme = proto if proto in {"http", "https"} else scheme
+            host = wanted if wanted and HOST.fullmatch(wanted) else host
             ip = _ip(address)
             if ip is None:
                 break
             peer = str(ip)
-            scheme = proto if proto in {"http", "https"} else scheme
-            host = wanted if wanted and HOST.fullmatch(wanted) else host
             if not self.trusts(peer):
                 break
         return Client(peer, scheme, host)
@@ -109,9 +110,7 @@ def _x_forwarded(headers: Headers) -> list[_Hop]:
     addresses = _list(headers.get("x-forwarded-for", ""))
     schemes = _list(headers.get("x-forwarded-proto", "").lower())
     hosts = _list(headers.get("x-forwarded-host", ""))
-    hops = [(_node(address), "", "") for address in addresses]
-    if not hops:
-        return hops
+    hops = [(_node(address), "", "") for address in addresses] or [("", "", "")]  # some write the scheme alone
     # Most proxies write one scheme and one host, whatever came; some append to a list as they do with the addresses.
     for index, (address, _, _) in enumerate(hops):
         scheme = schemes[index] if len(schemes) == len(hops) else schemes[-1] if schemes else ""

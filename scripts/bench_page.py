@@ -124,7 +124,8 @@ def figures(document: dict[str, list[Row] | dict[str, str]]) -> str:
         others = [row for row in found if row["user_us"] is None]
         text += f"\n### {title}\n\n"
         if of_servers:
-            text += f"{of_servers[0]['case']}: CPU time of the server for each answer.\n\n{servers(of_servers)}\n"
+            text += f"{of_servers[0]['case']}: CPU time of the server for each answer.\n\n"
+            text += f"<!-- chart: {benchmark} -->\n\n{servers(of_servers)}\n"
         text += loops(others)
     return text.replace("\n\n\n", "\n\n").rstrip() + "\n\n"
 

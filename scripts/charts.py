@@ -28,11 +28,11 @@ THEMES: Final = {
     "light": ("#1f2328", "#59636e", "#ffffff", "#00796b", "#80cbc4", "#6e7781", "#c8ced4"),
     "dark": ("#e6edf3", "#9198a1", "#1e2129", "#26a69a", "#115e55", "#8b949e", "#4a525c"),
 }
-WIDTH: Final = 760
-NAMES: Final = 276  # pixels for names
-FIGURES: Final = 132  # and for the figures behind the bars
+WIDTH: Final = 560  # pixels: a phone shows it at two thirds, where the words can still be read
+NAMES: Final = 240  # for names
+FIGURES: Final = 120  # and for the figures behind the bars
 ROW: Final = 29
-HEAD: Final = 64
+HEAD: Final = 80
 
 
 def name(row: Row) -> str:
@@ -54,14 +54,15 @@ def draw(title: str, rows: Sequence[Row], facts: Mapping[str, str], theme: str) 
     rows = sorted(rows, key=lambda row: cast("float", row["total_us"]))
     longest = scale([cast("float", row["total_us"]) for row in rows])
     room = WIDTH - NAMES - FIGURES
-    height = HEAD + ROW * len(rows) + 48
-    about = f"CPU time of the server for each answer, µs: first user, then system. {rows[0]['case']}"
+    height = HEAD + ROW * len(rows) + 64
+    about = "CPU time of the server for each answer, µs: first user, then system"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"',
         f'role="img" aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="14" fill="{ink}">',
         f'<rect width="{WIDTH}" height="{height}" rx="8" fill="{paper}"/>',
         f'<text x="16" y="28" font-size="16" font-weight="600">{escape(title)}</text>',
-        f'<text x="16" y="48" font-size="12" fill="{quiet}">{escape(about)}</text>',
+        f'<text x="16" y="48" font-size="12" fill="{quiet}">{escape(str(rows[0]["case"]))}</text>',
+        f'<text x="16" y="65" font-size="12" fill="{quiet}">{escape(about)}</text>',
     ]
     for place, row in enumerate(rows):
         y = HEAD + ROW * place
@@ -88,7 +89,7 @@ def draw(title: str, rows: Sequence[Row], facts: Mapping[str, str], theme: str) 
         parts.append(f'<text x="{NAMES + length + 8:.1f}" y="{y + 19}"{weight}>{number(total)}{times}</text>')
     floor = str(rows[0]["floor"])
     known = "floor: a server in C that parses nothing" if floor == "floor" else f"{floor}"
-    words = [f"× {known}. {facts['date'][:10]}, {facts['cpu']}, {facts['python'].partition(' (')[0]}"]
+    words = [f"× {known}", f"{facts['date'][:10]}, {facts['cpu']}, {facts['python'].partition(' (')[0]}"]
     words += [facts["note"]] if facts.get("note") else []
     for line, text in enumerate(words):
         y = height - 16 * (len(words) - line) + 2

@@ -33,8 +33,9 @@ def column(names: Sequence[str], moves: Sequence[tuple[int, int]], *, numbered: 
     def middle(state: int) -> float:
         return 8 + BOX / 2 + ROW * (state if downwards else len(names) - 1 - state)
 
+    kind = "drawing" if numbered else "drawing narrow"
     head = (
-        f'<svg class="drawing" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height}" width="{total}" '
+        f'<svg class="{kind}" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total} {height}" width="{total}" '
         f'height="{height}" role="img" aria-label="{", ".join(names)}" font-family="monospace" font-size="14" '
         'fill="none" stroke="currentColor">'
     )

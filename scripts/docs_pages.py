@@ -8,7 +8,7 @@ A page says where it wants something, and the build puts it there:
     <!-- settings: nimloop_http.Limits -->            a table of the fields: default and docstring
     <!-- statuses: nimloop_http.errors -->            a table of the errors that carry a status
     <!-- examples: http -->                           the programs in examples/http with their sources
-    <!-- charts -->                                  those that scripts/charts.py has drawn
+    <!-- chart: hello -->                            the one that scripts/charts.py has drawn of a benchmark
     <!-- layers -->                                   what imports what, from the import statements
     <!-- states: nimloop_net._state -->               a drawing of a table of states
 """
@@ -35,6 +35,11 @@ PACKAGES: Final = ("core", "net", "http", "ws", "mt")
 def on_page_markdown(markdown: str, *, page: object, **_: object) -> str:
     """Fill in what the page asks for. MkDocs calls this for each page."""
     return expand(markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Mark what is short enough never to be broken: an option would lose its dashes to the line above."""
+    return re.sub(r"<code>([^<]{1,24})</code>", r'<code class="short">\1</code>', html)
 
 
 def expand(markdown: str) -> str:
@@ -145,13 +150,12 @@ def examples(folder: str) -> str:
     return "\n".join(parts)
 
 
-def charts(_: str) -> str:
-    """Return every chart, for light and dark."""
-    parts = []
-    for path in sorted((ROOT / "docs" / "assets").glob("chart-*-light.svg")):
-        benchmark = path.name.removeprefix("chart-").removesuffix("-light.svg")
-        parts += [f"![{benchmark}](assets/chart-{benchmark}-{theme}.svg#only-{theme})" for theme in ("light", "dark")]
-    return "\n".join(parts)
+def chart(benchmark: str) -> str:
+    """Return the chart of a benchmark, for light and dark."""
+    return "\n".join(
+        f"![{benchmark}](assets/chart-{benchmark}-{theme}.svg#only-{theme}){{ loading=lazy }}"
+        for theme in ("light", "dark")
+    )
 
 
 def layers(_: str) -> str:
@@ -219,7 +223,7 @@ MAKERS: Final = {
     "settings": settings,
     "statuses": statuses,
     "examples": examples,
-    "charts": charts,
+    "chart": chart,
     "layers": layers,
     "states": states,
 }

@@ -1,4 +1,7 @@
-"""Print what happens in a folder and below it, until Ctrl+C: python watch_folder.py [FOLDER]."""
+"""Print what happens in a folder and below it, until Ctrl+C.
+
+python examples/core/watch_folder.py [FOLDER]
+"""
 
 from __future__ import annotations
 

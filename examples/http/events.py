@@ -1,5 +1,6 @@
-"""Server-sent events, and a body that is counted while it comes: python events.py [PORT].
+"""Server-sent events, and a body that is counted while it comes.
 
+python examples/http/events.py [PORT]
 curl -N http://127.0.0.1:8000/clock
 curl -T large.iso http://127.0.0.1:8000/count
 """

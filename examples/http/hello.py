@@ -1,4 +1,7 @@
-"""The smallest server: python hello.py [PORT], then http://127.0.0.1:8000/."""
+"""The smallest server.
+
+python examples/http/hello.py [PORT]
+"""
 
 import sys
 

@@ -1,5 +1,6 @@
-"""A JSON API with a router of thirty lines: python json_api.py [PORT].
+"""A JSON API with a router of thirty lines.
 
+python examples/http/json_api.py [PORT]
 curl -i http://127.0.0.1:8000/notes -d '{"text": "buy milk"}'
 curl -i http://127.0.0.1:8000/notes/1
 curl -i -X DELETE http://127.0.0.1:8000/notes/1

@@ -1,4 +1,7 @@
-"""A service that has enough of each client for a while: python rate_limit.py [PORT]."""
+"""A service that has enough of each client for a while.
+
+python examples/http/rate_limit.py [PORT]
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A site from a folder, and an API beside it: python static_site.py [PORT]."""
+"""A site from a folder, and an API beside it.
+
+python examples/http/static_site.py [PORT]
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""A server on a Unix socket, behind nginx say: python unix_socket.py PATH.
+"""A server on a Unix socket, behind nginx say.
 
-curl --unix-socket PATH http://localhost/
+    python examples/http/unix_socket.py PATH
+    curl --unix-socket PATH http://localhost/
 
 The proxy writes the client's address into X-Forwarded-For; who comes through the socket is trusted to do so.
 """

@@ -1,4 +1,7 @@
-"""A page to upload files to a folder, which shows how far everybody is: python upload.py FOLDER [PORT]."""
+"""A page to upload files to a folder, which shows how far everybody is.
+
+python examples/http/upload.py FOLDER [PORT]
+"""
 
 from __future__ import annotations
 

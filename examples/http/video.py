@@ -1,4 +1,7 @@
-"""A page that plays a film from this machine: python video.py FILE [PORT]."""
+"""A page that plays a film from this machine.
+
+python examples/http/video.py FILE [PORT]
+"""
 
 from __future__ import annotations
 

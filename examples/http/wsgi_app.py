@@ -1,4 +1,7 @@
-"""A WSGI application that blocks, behind a server that does not: python wsgi_app.py [PORT]."""
+"""A WSGI application that blocks, behind a server that does not.
+
+python examples/http/wsgi_app.py [PORT]
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A chat over any number of nodes, each with several workers, which tell each other what is said through Redis.
 
-    python examples/mt/chat_nodes.py [PORT [REDIS_PORT]]        then the same with another PORT, or on another machine
+    python examples/mt/chat_nodes.py [PORT [REDIS_PORT]]        # then the same with another PORT, or on another machine
 
 ``/chat`` is a WebSocket: what one client sends, all clients of all nodes get. Nothing is kept, and a node that has lost
 Redis tells whoever says something; it tries to come back every second. What is said meanwhile elsewhere, it misses:

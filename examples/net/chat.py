@@ -1,4 +1,7 @@
-"""A chat room over TCP: python examples/net/chat.py [PORT], then nc 127.0.0.1 PORT in two terminals.
+"""A chat room over TCP.
+
+    python examples/net/chat.py [PORT]          # prints the port
+    nc 127.0.0.1 PORT                           # in two other terminals
 
 Whoever does not read is not waited for: above the high mark nothing more is queued for him but a word about it later,
 and whoever says nothing for ten minutes is shown out.

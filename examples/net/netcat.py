@@ -1,4 +1,6 @@
-"""Standard input to a TCP server, its answer to standard output: echo hello | python examples/net/netcat.py HOST PORT.
+"""Standard input to a TCP server, its answer to standard output.
+
+    echo hello | python examples/net/netcat.py HOST PORT
 
 Pipes and terminals are connections like any other; a file is not waited for, so cat it.
 """

@@ -1,4 +1,6 @@
-"""A TCP proxy that spreads connections over servers: python examples/net/proxy.py PORT HOST:PORT [HOST:PORT …].
+"""A TCP proxy that spreads connections over servers.
+
+    python examples/net/proxy.py PORT HOST:PORT [HOST:PORT …]
 
 Each connection goes to the server with the fewest, and to the next one when that does not answer. Neither side can make
 the other's data pile up here: whoever reads slowly slows down the one who sends. The end of either direction is passed

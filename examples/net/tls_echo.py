@@ -1,6 +1,7 @@
-"""An echo over TLS: python examples/net/tls_echo.py PORT CERTIFICATE KEY.
+r"""An echo over TLS.
 
-    $ openssl s_client -connect 127.0.0.1:PORT
+    python examples/net/tls_echo.py PORT CERTIFICATE KEY
+    openssl s_client -connect 127.0.0.1:PORT
 
 A certificate to try it with:
 

@@ -1,4 +1,6 @@
-r"""Counters that the programs of one machine share: python examples/net/unix_counter.py PATH.
+r"""Counters that the programs of one machine share.
+
+    python examples/net/unix_counter.py PATH
 
     $ printf 'add visits 2\nadd visits 1\nget visits\n' | nc -N -U PATH
     2

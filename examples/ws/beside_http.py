@@ -1,4 +1,6 @@
-"""WebSockets beside the routes of an HTTP server: python beside_http.py [PORT].
+"""WebSockets beside the routes of an HTTP server.
+
+    python examples/ws/beside_http.py [PORT]
 
 GET  /jobs         what is there, as JSON
 POST /jobs         adds one, the body being its name: 201

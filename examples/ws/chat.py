@@ -1,4 +1,6 @@
-"""A chat with a page, one room per path: python chat.py [PORT], then open the link in two windows.
+"""A chat with a page, one room per path: open the link in two windows.
+
+    python examples/ws/chat.py [PORT]
 
 People have a name, see who comes and goes, and get the last messages when they join. Everything is JSON.
 """

@@ -1,4 +1,6 @@
-"""A client that stays: python client.py URL. Prints what it hears, and connects again when the connection is lost.
+"""A client that stays: prints what it hears, and connects again when the connection is lost.
+
+    python examples/ws/client.py URL
 
 It waits a little longer after each failure, and not exactly as long as all the others do (or a server that comes back
 would meet them all at once).

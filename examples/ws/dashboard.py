@@ -1,4 +1,6 @@
-"""Live figures of this machine, to everybody who watches: python dashboard.py [PORT]. Linux.
+"""Live figures of this machine, to everybody who watches. Linux.
+
+    python examples/ws/dashboard.py [PORT]
 
 Measured once a second while somebody looks, encoded once for all of them. Who is too slow for a figure misses it.
 """

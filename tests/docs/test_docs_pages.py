@@ -108,3 +108,6 @@ def test_charts_are_drawn_from_the_figures_that_are_kept() -> None:
     for path, text in drawn:
         assert path.read_text("utf-8") == text
         ET.fromstring(text)
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    shown = re.findall(r"^<!-- chart: (\w+) -->$", page, re.MULTILINE)
+    assert sorted(shown * 2) == sorted(path.name.split("-")[1] for path, _ in drawn)

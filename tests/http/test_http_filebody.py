@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -15,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.http.serving import Answer, Site, in_thread, request
 
-from nimloop_http import HttpRequest, HttpResponse, StaticFiles, serve_file, serve_static, stream_file
+from nimloop_http import HttpRequest, HttpResponse, StaticFiles, _filebody, serve_file, serve_static, stream_file
 from nimloop_http._ranges import MOST_RANGES
+from nimloop_http.errors import StaleResponseError
 
 pytest_plugins = ["tests.http.fixtures"]
 
@@ -161,6 +163,42 @@ def test_several_ranges_of_a_file_that_is_cut_off(size: int, folder: Path, site:
     os.truncate(path, size)
     with pytest.raises(ConnectionResetError):
         client.read_all()
+
+
+def test_several_ranges_from_a_disk_that_fails(
+    folder: Path, site: Site, monkeypatch: pytest.MonkeyPatch, descriptors: Callable[[], set[str]]
+) -> None:
+    """In the middle of a part: what was promised cannot be kept either, and the file is closed."""
+    (folder / "page.txt").write_bytes(LARGE)
+
+    def read(fd: int, offset: int, count: int) -> bytes:
+        if offset > 500_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return os.pread(fd, count, offset)
+
+    monkeypatch.setattr(_filebody, "read_at", read)
+    client = site.dial()
+    client.send(request("GET", "/page.txt", "Range: bytes=0-400000,500000-900000"))
+    with pytest.raises(ConnectionResetError):
+        client.read_all()
+    assert not any("page.txt" in each for each in descriptors())
+
+
+def test_several_ranges_for_a_client_that_has_gone(
+    tmp_path: Path, site: Site, descriptors: Callable[[], set[str]]
+) -> None:
+    """The handler is told, and the file that was opened for it is closed."""
+    (tmp_path / "page.txt").write_bytes(LARGE)
+    kept: list[tuple[HttpRequest, HttpResponse]] = []
+    site.start(lambda req, res: kept.append((req, res)))
+    client = site.dial()
+    client.send(request("GET", "/page.txt", "Range: bytes=0-10,20-30"))
+    site.until(lambda: kept)
+    client.abort()
+    site.until(lambda: kept[0][1].closed)
+    with pytest.raises(StaleResponseError):
+        serve_file(*kept[0], tmp_path / "page.txt")
+    assert not any("page.txt" in each for each in descriptors())
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")

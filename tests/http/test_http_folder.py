@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,8 +99,7 @@ def test_a_client_that_does_not_wait(site: Site, disk: Disk, handler: OnRequest)
     client = site.dial()
     client.send(LIST)
     site.until(disk.asked.is_set)
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
+    client.abort()
     site.until(lambda: server.stats.lost == 1)
     disk.let_go.set()
     after = site.dial()

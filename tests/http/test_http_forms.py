@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.parser import BytesParser
 from email.policy import HTTP
 from itertools import pairwise
@@ -19,7 +21,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nimloop_core import Loop
-from nimloop_http import Form, FormLimits, parse_form
+from nimloop_http import Form, FormLimits, _formspool, parse_form
+from nimloop_http._spool import SpoolWriter
 from nimloop_http._workers import WorkerPool
 from nimloop_http.errors import (
     FieldsTooLargeError,
@@ -263,6 +266,9 @@ def test_odd_but_right(body: bytes, expected: Seen) -> None:
         b"--B\r\nContent-Type: text/plain\r\n\r\nx\r\n--B--",
         b"--B\r\nContent-Disposition\r\n\r\nx\r\n--B--",
         A + b"X Y: z\r\n\r\nx\r\n--B--",
+        A + b"X: y\nz\r\n\r\nx\r\n--B--",
+        A + b"X: y\rz\r\n\r\nx\r\n--B--",
+        A + b"X: y\0z\r\n\r\nx\r\n--B--",
         b"--B\r\nContent-Disposition: form-data; name=\xff\r\n\r\nx\r\n--B--",
         A + b"Content-Length: 1\r\n\r\nxy\r\n--B--",
         A + b"Content-Length: 3\r\n\r\nxy\r\n--B--",
@@ -658,6 +664,83 @@ def test_saving_a_file_in_a_thread(tmp_path: Path, descriptors: Callable[[], set
         form["a"].save(tmp_path / "target", on_done=told.append)
     form["a"].save(tmp_path / "target")
     assert (tmp_path / "target").read_bytes() == b"x"
+
+
+def test_a_temporary_file_that_has_lost_something_is_not_saved(tmp_path: Path) -> None:
+    """What was there stays, and no draft is left beside it."""
+    (tmp_path / "spool").mkdir()
+    target = tmp_path / "target"
+    target.write_bytes(b"old")
+    with Loop() as loop:
+        reader, flow = spooled(loop, tmp_path / "spool", LARGE)
+        assert reader.form.spool._file is not None
+        os.ftruncate(reader.form.spool._file.fileno(), 1000)
+        with pytest.raises(OSError, match=f"has only 1000 of {len(LARGE)} bytes"):
+            reader.form["0"].save(target)
+        flow.end()
+    assert target.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spool", "target"]
+
+
+@contextmanager
+def busy_pool() -> Iterator[tuple[WorkerPool, threading.Event]]:
+    """Give a pool whose one thread is at work until the event is set, and which lets nothing wait."""
+    pool = WorkerPool("busy", 1, 0)
+    let_go = threading.Event()
+    assert pool.submit(let_go.wait)
+    try:
+        yield pool, let_go
+    finally:
+        let_go.set()
+        pool.close()
+
+
+def test_too_many_files_are_being_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is told by the loop like any other failure."""
+    (tmp_path / "spool").mkdir()
+    told: list[OSError | None] = []
+    with Loop() as loop, busy_pool() as (pool, _):
+        monkeypatch.setattr(_formspool, "_savers", pool)
+        reader, flow = spooled(loop, tmp_path / "spool", LARGE)
+        reader.form["0"].save(tmp_path / "target", on_done=told.append)
+        assert told == []
+        until(loop, lambda: told)
+        flow.end()
+    assert told[0] is not None
+    assert told[0].errno == errno.EAGAIN
+    assert not (tmp_path / "target").exists()
+
+
+def test_what_is_spooled_waits_for_a_thread(tmp_path: Path) -> None:
+    """A pool that is full is asked again."""
+    path = tmp_path / "spool"
+    told: list[object] = []
+    with Loop() as loop, busy_pool() as (pool, let_go):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        writer = SpoolWriter(loop, pool, fd, on_room=lambda: None, on_error=told.append)
+        assert writer.write(b"data")
+        writer.finish(lambda: told.append("done"))
+        loop.run_once(0)
+        assert path.read_bytes() == b""
+        let_go.set()
+        until(loop, lambda: told)
+    assert (told, path.read_bytes()) == (["done"], b"data")
+
+
+def test_what_is_spooled_is_written_without_a_pool(tmp_path: Path) -> None:
+    """Where it was closed with its server, nobody else is held up."""
+    path = tmp_path / "spool"
+    told: list[object] = []
+    with Loop() as loop:
+        pool = WorkerPool("closed", 1, 0)
+        pool.close()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        writer = SpoolWriter(loop, pool, fd, on_room=lambda: None, on_error=told.append)
+        assert writer.write(b"data")
+        assert path.read_bytes() == b"data"
+        writer.finish(lambda: told.append("done"))
+        until(loop, lambda: told)
+    assert told == ["done"]
 
 
 def test_a_field_is_opened_like_a_file() -> None:

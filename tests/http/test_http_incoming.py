@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +23,7 @@ from nimloop_http import (
     Limits,
     RequestBody,
     Timeouts,
+    _files,
     _incoming,
     _spool,
 )
@@ -475,8 +474,7 @@ def test_a_stream_hears_that_the_rest_will_not_come(site: Site, how: str) -> Non
             client.half_close()
             expected = IncompleteMessageError
         case "reset":
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()
+            client.abort()
         case "garbage":
             client.send(b"zz\r\n")
             status = 400
@@ -816,7 +814,7 @@ def test_a_saved_file_stays(site: Site, tmp_path: Path) -> None:
 def test_h21_a_slow_disk_holds_its_own_client_back(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing happens in a thread; what waits for it is bounded, and other requests are served meanwhile."""
     slow = [True]
-    real_write = _spool.write_all
+    real_write = _files.write_all
 
     def write(fd: int, data: bytes) -> None:
         while slow[0]:
@@ -862,7 +860,7 @@ def test_h21_a_slow_disk_holds_its_own_client_back(site: Site, tmp_path: Path, m
 
 def test_a_full_disk_is_500(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the thread meets is reported in the loop; the file is gone, the connection goes on."""
-    real_write = _spool.write_all
+    real_write = _files.write_all
     full = [True]
 
     def write(fd: int, data: bytes) -> None:

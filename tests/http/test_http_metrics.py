@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
-import struct
 
 import pytest
-from tests.http.serving import Client, Site, request
+from tests.http.serving import Site, request
 from tests.net.certificates import server_context
 
 from nimloop_http import HttpRequest, HttpResponse, ServerStats, metrics_handler
 
 pytest_plugins = ("tests.http.fixtures",)
-
-
-def reset(client: Client) -> None:
-    """Go away at once; FIN alone would only mean that nothing more is asked for."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
 
 
 def test_everything_is_counted(site: Site) -> None:
@@ -55,7 +47,7 @@ def test_everything_is_counted(site: Site) -> None:
     other = site.dial()
     other.send(request("GET", "/kept"))
     site.until(lambda: kept)
-    reset(other)
+    other.abort()
     site.until(lambda: kept[0].closed)
     third = site.dial()
     third.send(request("GET", "/up", "Connection: upgrade", "Upgrade: echo"))
@@ -120,7 +112,7 @@ def test_a_lost_client_is_in_the_access_log(site: Site, caplog: pytest.LogCaptur
         client.send(request("GET", path))
         site.until(lambda: kept)
         site.settle()
-        reset(client)
+        client.abort()
         site.until(lambda: kept[0].closed)
         kept.clear()
     lines = [record.getMessage().rpartition(" ")[0] for record in caplog.records]

@@ -371,13 +371,18 @@ def test_h12_a_proxy_header_has_a_deadline(timed_site: Site) -> None:
 # TLS -----------------------------------------------------------------------------------------------------------------
 
 
-def talk(site: Site, data: bytes, *, before: bytes = b"") -> tuple[bytes, str | None]:
-    """Send bytes over TLS, half by half, and return what came back with the protocol that was agreed on."""
+def talk(site: Site, data: bytes, *, before: bytes = b"", apart: bool = False) -> tuple[bytes, str | None]:
+    """Send bytes over TLS, and return what came back with the protocol that was agreed on.
+
+    What is sent before them comes with the beginning of TLS, or apart from it.
+    """
     context = client_context()
     context.set_alpn_protocols(["h2", "http/1.1"])
     client = site.dial()
     if before:
         client.send(before)
+    if apart:
+        site.settle()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     got = b""
@@ -441,8 +446,9 @@ def test_https_behind_a_proxy_header(site: Site) -> None:
     """The header comes first, in plain text, and TLS behind it."""
     site.start(tell, tls=server_context(), proxies=TrustedProxies(), proxy_protocol=True)
     for name in ("v1 tcp4", "v2 tcp4"):
-        got, _ = talk(site, request("GET", "/", "Connection: close"), before=GOOD[name][0])
-        assert got.endswith(b"198.51.100.7 https test")
+        for apart in (False, True):
+            got, _ = talk(site, request("GET", "/", "Connection: close"), before=GOOD[name][0], apart=apart)
+            assert got.endswith(b"198.51.100.7 https test")
 
 
 def test_plain_http_on_a_port_for_https_is_told_so(site: Site) -> None:

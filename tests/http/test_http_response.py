@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from tests.http.serving import Answer, Client, Site, parse, request
+from tests.http.serving import Answer, Site, parse, request
 from tests.support.descriptors import is_open
 
 from nimloop_http import HttpRequest, HttpResponse, ResponseStream, Timeouts
@@ -380,7 +380,7 @@ def test_nothing_is_sent_to_a_client_that_has_gone(site: Site) -> None:
     site.until(lambda: kept)
     (res,) = kept
     assert not res.closed
-    reset(client)
+    client.abort()
     site.until(lambda: res.closed)
     for attempt in again(res):
         with pytest.raises(StaleResponseError):
@@ -600,12 +600,6 @@ def test_a_number_is_no_piece(site: Site) -> None:
     assert answer_to(site, act).body == b""
 
 
-def reset(client: Client) -> None:
-    """Close a client with RST."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    client.close()
-
-
 def test_a_stream_hears_that_the_client_has_gone(site: Site) -> None:
     """`on_close` of the stream and of the response come once each, and writing raises from then on."""
     told: list[str] = []
@@ -621,7 +615,7 @@ def test_a_stream_hears_that_the_client_has_gone(site: Site) -> None:
     client = site.dial()
     client.send(request())
     site.until(lambda: streams)
-    reset(client)
+    client.abort()
     site.until(lambda: told)
     site.settle()
     assert sorted(told) == ["response", "stream"]
@@ -649,7 +643,7 @@ def test_nobody_is_told_after_the_end(site: Site) -> None:
     client = site.dial()
     client.send(request())
     client.answer()
-    reset(client)
+    client.abort()
     site.until(lambda: done[0].connection.closed)
     site.settle()
     assert told == []

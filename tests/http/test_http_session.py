@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import socket
-import struct
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +24,6 @@ from nimloop_http._session import _PER_TURN
 from nimloop_http.errors import BodyTooLargeError, ResponseSentError, StaleResponseError
 
 pytest_plugins = ("tests.http.fixtures",)
-
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends RST
 
 
 def echo(req: HttpRequest, res: HttpResponse) -> None:
@@ -49,12 +46,6 @@ def file_with(data: bytes) -> int:
     fd = os.memfd_create("content")
     os.write(fd, data)
     return fd
-
-
-def reset(client: Client) -> None:
-    """Close a client with RST."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    client.close()
 
 
 # Order ---------------------------------------------------------------------------------------------------------------
@@ -548,7 +539,7 @@ def test_an_interrupt_passes_through(site: Site) -> None:
         site.until(lambda: False)
     other.send(many(1, 1))
     assert other.answer().body == b"/1"
-    reset(interrupted)
+    interrupted.abort()
     site.settle()
 
 
@@ -568,7 +559,7 @@ def test_an_answer_for_nobody_raises(site: Site) -> None:
     client = site.dial()
     client.send(many(3))
     site.until(lambda: len(kept) == 3)
-    reset(client)
+    client.abort()
     site.until(lambda: told)
     site.settle()
     assert told == ["/0", "/1", "/2"]
@@ -615,7 +606,7 @@ def test_an_on_close_that_raises_harms_nobody(site: Site) -> None:
     client = site.dial()
     client.send(many(2))
     site.settle()
-    reset(client)
+    client.abort()
     site.until(lambda: len(told) == 4)
     assert told == ["one", "stream"] * 2
     assert [type(error) for error in site.errors] == [ZeroDivisionError] * 2
@@ -642,7 +633,7 @@ def test_a_body_that_never_comes_leaves_no_request(site: Site) -> None:
     """A client that vanishes in the middle of its body was never there."""
     seen: list[str] = []
     site.start(lambda req, res: seen.append(req.path))
-    for end in (reset, Client.close, Client.half_close):
+    for end in (Client.abort, Client.close, Client.half_close):
         client = site.dial()
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
         site.settle()
@@ -661,7 +652,7 @@ def test_files_that_wait_are_closed_with_the_client(site: Site) -> None:
     fd = file_with(b"hello")
     kept[1].send_file(fd, 0, 5)
     kept[2].send("text")
-    reset(client)
+    client.abort()
     site.until(lambda: kept[0].closed)
     with pytest.raises(OSError):
         os.fstat(fd)
@@ -1330,18 +1321,18 @@ def test_no_connection_leaves_a_cycle(timed_site: Site, end: str) -> None:
                 case "close":
                     client.close()
                 case "reset":
-                    reset(client)
+                    client.abort()
                 case "half":
                     client.half_close()
                     site.settle()
-                    reset(client)
+                    client.abort()
                 case "bad":
                     client.send(b"\0\r\n")
                     site.settle()
                     client.close()
                 case "408":
                     site.pass_time(1.1, 0.05)
-                    reset(client)
+                    client.abort()
                 case _:
                     site.server.shutdown(0.1)
                     site.pass_time(0.2, 0.05)
@@ -1382,7 +1373,7 @@ def test_a_thousand_connections_leave_no_descriptor(site: Site, descriptors: Cal
             case 1:
                 client.send(request("GET", "/late"))
                 site.loop.run_once(0)
-                reset(client)
+                client.abort()
             case 2:
                 client.send(b"\0")
                 site.loop.run_once(0)

@@ -29,7 +29,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nimloop_core import Loop
-from nimloop_http import HttpRequest, HttpResponse, HttpServer, OnRequest, StaticFiles, _filebody, serve_file, static
+from nimloop_http import (
+    HttpRequest,
+    HttpResponse,
+    HttpServer,
+    OnRequest,
+    StaticFiles,
+    _filebody,
+    _files,
+    serve_file,
+    static,
+)
 from nimloop_http._conditional import validators_of
 from nimloop_http._listing import CONTENT_SECURITY_POLICY
 from nimloop_http.errors import ResponseSentError
@@ -1202,7 +1212,7 @@ def test_a_disk_that_fails(root: Path, site: Site, monkeypatch: pytest.MonkeyPat
     def fail(_descriptor: int, _start: int, _count: int) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(_filebody, "_read", fail)
+    monkeypatch.setattr(_filebody, "read_at", fail)
     answer = site.get("/file")
     assert answer.status == 500
     assert "etag" not in answer.headers
@@ -1213,14 +1223,14 @@ def test_a_disk_that_fails(root: Path, site: Site, monkeypatch: pytest.MonkeyPat
 def test_reading_without_pread(root: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows seeks first."""
     (root / "file").write_bytes(b"0123456789")
-    real = _filebody._read
+    real = _files.read_at
 
     def read(descriptor: int, start: int, count: int) -> bytes:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "platform", "win32")
             return real(descriptor, start, count)
 
-    monkeypatch.setattr(_filebody, "_read", read)
+    monkeypatch.setattr(_filebody, "read_at", read)
     assert site.get("/file", Range="bytes=3-5").body == b"345"
     assert site.get("/file").body == b"0123456789"
 

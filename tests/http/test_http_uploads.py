@@ -197,7 +197,7 @@ def test_given_up_in_the_middle(way: str, site: Site, tmp_path: Path, descriptor
     if way == "server":
         site.server.close()
     elif way == "reset":
-        client.sock.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SOL_SOCKET, SO_LINGER: closing sends RST
+        client.abort()
     client.close()
     site.until(lambda: not any(str(tmp_path) in each for each in descriptors()))
     with pytest.raises(ValueError):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import socket
-import struct
 import sys
 import tempfile
 import threading
@@ -18,7 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication
 from wsgiref.validate import validator
 
 import pytest
-from tests.http.serving import Answer, Client, Site, request
+from tests.http.serving import Answer, Site, request
 from tests.support.turning import PATIENCE
 
 from nimloop_core.testing import FakeClock
@@ -77,12 +75,6 @@ def ask(site: Site, data: bytes, method: str = "GET") -> Answer:
     (answer,) = client.answers(method)
     client.close()
     return answer
-
-
-def break_off(client: Client) -> None:
-    """Go in a way that the server sees at once: without it, the client might just have no more to ask."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.sock.close()
 
 
 def hello(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -741,7 +733,7 @@ def test_endless_nothing(host: Host) -> None:
     client.send(request("GET", "/endless"))
     site.settle()
     assert ask(site, request()).body == b"hello"
-    break_off(client)
+    client.abort()
     site.until(closed.is_set)
 
 
@@ -828,7 +820,7 @@ def test_a_request_whose_client_has_gone_is_not_begun(site: Site) -> None:
         site.until(lambda: ran)
         second.send(request("GET", "/second"))
         site.settle()
-        break_off(second)
+        second.abort()
         site.settle(20)
         let_go.set()
         assert first.answer().body == b"hello"
@@ -966,7 +958,7 @@ def test_what_is_said_when_the_client_has_gone(what: str, site: Site, descriptor
         client = site.dial()
         client.send(request())
         site.until(running.is_set)
-        break_off(client)
+        client.abort()
         site.until(lambda: server.stats.connections == 0)
         let_go.set()
     until_threads_have_ended()
@@ -992,7 +984,7 @@ def test_an_application_that_ends_after_its_client(site: Site) -> None:
         client = site.dial()
         client.send(request())
         site.until(lambda: first_is_out.is_set() and (client.poll() or b"first" in client.received))
-        break_off(client)
+        client.abort()
         site.until(lambda: server.stats.connections == 0)
         let_go.set()
     until_threads_have_ended()

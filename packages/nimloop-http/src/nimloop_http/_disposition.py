@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 # RFC 8187 §3.2.1: attr-char, besides letters and digits. What is not among them is percent-encoded.
 _ATTR_CHARS: Final = "!#$&+-.^_`|~"
-# Control characters, line ends, halves of surrogate pairs, and what would reorder the name on the screen.
-_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What no name of a file has: control characters, line ends, halves of surrogate pairs, and what would reorder it on the
+# screen.
+UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Windows forbids these in names; "/" and "\\" were cut at before.
 _UNSAFE: Final = re.compile('[<>:"|?*]')
 # RFC 6266 Appendix D: leave out of the plain name what some clients decode ("%41") or unescape ("\\").
@@ -25,7 +26,7 @@ def content_disposition(filename: str, *, inline: bool = False) -> str:
     """
     kind = "inline" if inline else "attachment"
     name = filename.replace("\\", "/").rpartition("/")[2]
-    name = _UNSAFE.sub("_", _UNFIT.sub("_", name)).strip(" ").rstrip(".")
+    name = _UNSAFE.sub("_", UNFIT.sub("_", name)).strip(" ").rstrip(".")
     if not name:
         return kind
     plain = _NOT_PLAIN.sub("_", name)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
 from nimloop_http._conditional import Validators, evaluate, has_conditions, range_applies, validators_of
 from nimloop_http._encode import check_value
+from nimloop_http._files import read_at
 from nimloop_http._headers import Headers
 from nimloop_http._ranges import ByteRange, parse_ranges
 from nimloop_http.errors import ContentLengthError, RangeNotSatisfiableError
@@ -76,7 +76,7 @@ def send_open_file(
             res.status(206).header("Content-Range", parts[0].content_range)
         part = parts[0] if parts else ByteRange(0, status.st_size, status.st_size)
         if part.length <= _READ_BYTES and head.method == "GET":
-            data = _read(descriptor, part.start, part.length)
+            data = read_at(descriptor, part.start, part.length)
             if len(data) == part.length:
                 res.send(data)
                 if keep is not None and plain:
@@ -151,7 +151,7 @@ class _Parts:
     def _next(self, part: ByteRange) -> bytes:
         """Read the next piece of a part and put back the rest; empty where the file ends early or cannot be read."""
         try:
-            data = _read(self._descriptor, part.start, min(part.length, _PIECE_BYTES))
+            data = read_at(self._descriptor, part.start, min(part.length, _PIECE_BYTES))
         except OSError:
             return b""
         if len(data) < part.length:
@@ -162,11 +162,3 @@ class _Parts:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _read(descriptor: int, start: int, count: int) -> bytes:
-    if sys.platform != "win32":
-        return os.pread(descriptor, count, start)
-    else:  # noqa: RET505 - for mypy, which skips the branch of another platform and not what follows one
-        os.lseek(descriptor, start, os.SEEK_SET)
-        return os.read(descriptor, count)

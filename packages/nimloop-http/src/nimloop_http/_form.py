@@ -82,7 +82,7 @@ class Part:
         if on_done is None or loop is None:
             copy_to(name, content, start, size, mode)
         else:
-            save_in_thread(loop, lambda: copy_to(name, content, start, size, mode), on_done)
+            save_in_thread(loop, content, lambda: copy_to(name, content, start, size, mode), on_done)
 
     def add(self, data: bytes) -> bool:
         """Called while the form arrives; False when the disk is behind."""

@@ -13,12 +13,12 @@ import os
 import secrets
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from typing import Final, final
 
 from nimloop_core import Loop
-from nimloop_http._spool import SpoolWriter, write_all
+from nimloop_http._files import read_at, write_all
+from nimloop_http._spool import SpoolWriter
 from nimloop_http._workers import WorkerPool, call_soon
 
 _WRITE_BYTES: Final = 1 << 16  # collected, from which on they are handed to a thread
@@ -112,8 +112,13 @@ class FormSpool:
         return writer.write(bytes(data))
 
 
-def save_in_thread(loop: Loop, job: Callable[[], object], on_done: Callable[[OSError | None], object]) -> None:
-    """Have a thread do something that may block, and the loop be told how it went."""
+def save_in_thread(
+    loop: Loop,
+    content: bytes | io.FileIO,
+    job: Callable[[], object],
+    on_done: Callable[[OSError | None], object],
+) -> None:
+    """Have a thread do something with a content, which it closes, and the loop be told how it went."""
 
     def run() -> None:
         problem: OSError | None = None
@@ -124,6 +129,7 @@ def save_in_thread(loop: Loop, job: Callable[[], object], on_done: Callable[[OSE
         call_soon(loop, lambda: on_done(problem))
 
     if not _savers.submit(run):
+        _close(content)
         loop.call_soon(lambda: on_done(OSError(errno.EAGAIN, "too many files are being saved")))
 
 
@@ -152,19 +158,6 @@ def _nameless(folder: str) -> int:
         except OSError:
             pass  # not every file system can (EOPNOTSUPP, EISDIR): what else is wrong will show at once
     return -1
-
-
-def read_at(descriptor: int, offset: int, count: int) -> bytes:
-    """Read from a position, whatever the descriptor's own is."""
-    if sys.platform == "win32":
-        with _seek:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            return os.read(descriptor, count)
-    else:
-        return os.pread(descriptor, count, offset)
-
-
-_seek: Final = threading.Lock()
 
 
 @final

@@ -188,7 +188,7 @@ def _transfer_encoding(minor: int, values: list[str], *, with_length: bool) -> N
     if with_length:
         raise BadRequestError("Transfer-Encoding and Content-Length contradict each other")
     # RFC 9110 §5.6.1 would have empty elements ignored; but not everybody does, and nobody needs them here.
-    codings = [coding for value in values for coding in _elements(value.lower())]
+    codings = [coding for value in values for coding in elements_of(value.lower())]
     if not all(map(TOKEN.fullmatch, codings)):
         raise BadRequestError(f"Transfer-Encoding is not a list of tokens: {', '.join(values)[:60]!r}")
     # RFC 9112 §6.1 and §6.3: chunked is applied once, last, or the end of a request cannot be known.
@@ -201,7 +201,7 @@ def _transfer_encoding(minor: int, values: list[str], *, with_length: bool) -> N
 def _content_length(values: list[str], limits: Limits | None) -> int:
     """Return the one length that is told; without limits no body comes with it, and it may be any."""
     # A dictionary keeps the order, so that of several faults the first is told.
-    numbers = dict.fromkeys(number for value in values for number in _elements(value))
+    numbers = dict.fromkeys(number for value in values for number in elements_of(value))
     for number in numbers:
         if CONTENT_LENGTH.fullmatch(number) is None:
             if DIGITS.fullmatch(number):
@@ -223,13 +223,13 @@ def check_length(length: int, most: int) -> None:
 
 def _tokens(value: str) -> list[str]:
     """Take a list of tokens apart; raises `BadRequestError` for an element that is not one."""
-    elements = [element for element in _elements(value) if element]
+    elements = [element for element in elements_of(value) if element]
     for element in elements:
         if TOKEN.fullmatch(element) is None:
             raise BadRequestError(f"not a list of tokens: {value[:60]!r}")
     return elements
 
 
-def _elements(value: str) -> list[str]:
+def elements_of(value: str) -> list[str]:
     """Take a list apart at its commas (RFC 9110 §5.6.1); where nothing stands between them, an element is empty."""
     return [element.strip(" \t") for element in value.split(",")]

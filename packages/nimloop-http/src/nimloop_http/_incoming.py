@@ -18,8 +18,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, final
 
+from nimloop_http._files import write_all
+from nimloop_http._framing import check_length
 from nimloop_http._sinks import FileSink, Nowhere
-from nimloop_http._spool import BodyFile, new_body_file, write_all
+from nimloop_http._spool import BodyFile, new_body_file
 from nimloop_http.errors import BodyNotReadyError, BodyTooLargeError
 
 if TYPE_CHECKING:
@@ -178,9 +180,8 @@ class RequestBody:
 
     def check_announced(self) -> None:
         """Raise `BodyTooLargeError` when more is announced than may come."""
-        length = self.content_length
-        if length is not None and length > self.limit:
-            raise BodyTooLargeError(f"the body is announced with {length} bytes; the limit is {self.limit}")
+        if self.content_length is not None:
+            check_length(self.content_length, self.limit)
 
     def take(self, data: bytes) -> None:
         """Take a piece. Raises `BodyTooLargeError`, and what the sink raises."""

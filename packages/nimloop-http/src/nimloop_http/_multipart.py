@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol, final
 from urllib.parse import unquote
 
+from nimloop_http._disposition import UNFIT
 from nimloop_http._headers import Headers
 from nimloop_http.errors import FormError, NotAFormError, PartHeaderTooLongError, ProtocolError, TooManyPartHeadersError
 
@@ -23,8 +24,6 @@ _PARAMETER: Final = re.compile(r';[ \t]*([^\s()<>@,;:\\"/\[\]?=]+)=("(?:[^"\\]|\
 _BOUNDARY: Final = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]", re.ASCII)
 # RFC 8187 §3.2. RFC 7578 §4.2 forbids it in forms, and some clients have sent nothing else for a name beyond ASCII.
 _EXTENDED_NAME: Final = re.compile(r";[ \t]*filename\*=(utf-8|iso-8859-1)'[^']*'([^;\s]*)", re.IGNORECASE | re.ASCII)
-# What a name must not have: control characters, and what would reorder it on the screen.
-_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _PREAMBLE_BYTES: Final = 4096  # RFC 2046 §5.1.1 lets a text for people stand before the first boundary
 
 
@@ -69,7 +68,7 @@ class PartHead:
 
 def base_name(filename: str) -> str:
     """Return a name without directories and without characters that no name should have; ``""`` if nothing is left."""
-    name = _UNFIT.sub("", filename.replace("\\", "/").rpartition("/")[2]).strip(" ")
+    name = UNFIT.sub("", filename.replace("\\", "/").rpartition("/")[2]).strip(" ")
     return "" if name in {".", ".."} else name
 
 

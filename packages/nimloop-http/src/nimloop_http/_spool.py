@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, final
 
 from nimloop_core import Loop
+from nimloop_http._files import write_all
 from nimloop_http._workers import WorkerPool, call_soon
 
 _HIGH_BYTES: Final = 1 << 20
@@ -202,10 +203,3 @@ class SpoolWriter:
         self._on_done = self._on_room = self._on_error = None
         if on_error is not None:
             on_error(error)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write everything to a file; os.write may take less, above all when the disk is nearly full."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd, left) :]

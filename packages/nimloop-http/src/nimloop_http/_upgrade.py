@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nimloop_http._encode import NO_LENGTH, STATUS_LINES, check_value, field_lines
 from nimloop_http._encoder import encode
-from nimloop_http._framing import Head
+from nimloop_http._framing import Head, elements_of
 
 
 def offers(head: Head, protocol: str) -> bool:
@@ -14,9 +14,9 @@ def offers(head: Head, protocol: str) -> bool:
 
     Upgrade is a hop-by-hop field: without the connection option of that name, somebody has passed it on by mistake.
     """
-    if not head.upgrade or protocol.lower() not in _elements(head.upgrade):
+    if not head.upgrade or protocol.lower() not in elements_of(head.upgrade.lower()):
         return False
-    return "upgrade" in _elements(head.headers.get("connection", ""))
+    return "upgrade" in elements_of(head.headers.get("connection", "").lower())
 
 
 def encode_switch(protocol: str, date: str, lines: str, headers: Iterable[tuple[str, str]]) -> bytes:
@@ -26,7 +26,3 @@ def encode_switch(protocol: str, date: str, lines: str, headers: Iterable[tuple[
     """
     lines += f"Connection: Upgrade\r\nUpgrade: {check_value(protocol)}\r\n{field_lines(headers)}"
     return encode(STATUS_LINES[101], date, NO_LENGTH, lines)
-
-
-def _elements(value: str) -> list[str]:
-    return [element.strip(" \t") for element in value.lower().split(",")]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from dataclasses import fields as fields_of
 from typing import Final, Protocol, final
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +27,7 @@ from nimloop_http.errors import (
     TooManyFilesError,
     TooManyPartsError,
 )
+from nimloop_http.limits import check_sizes
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 
@@ -54,10 +54,7 @@ class FormLimits:
     """What all files together may take in memory; beyond that they go to a temporary file."""
 
     def __post_init__(self) -> None:
-        for field in fields_of(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or value < (0 if field.name in {"files", "memory"} else 1):
-                raise ValueError(f"FormLimits.{field.name} must be a positive whole number, not {value!r}")
+        check_sizes(self, may_be_zero={"files", "memory"})
 
 
 DEFAULT_FORM_LIMITS: Final = FormLimits()

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def check_sizes(limits: DataclassInstance, *, may_be_zero: AbstractSet[str]) -> None:
+    """Raise ValueError for a field that is not a whole number above 0, or 0 where that may be."""
+    for field in fields(limits):
+        value = getattr(limits, field.name)
+        if not isinstance(value, int) or value < (0 if field.name in may_be_zero else 1):
+            name = f"{type(limits).__name__}.{field.name}"
+            raise ValueError(f"{name} must be a positive whole number, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +41,7 @@ class Limits:
     """Requests of one connection that may wait for their answers; further ones wait to be read."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not isinstance(value, int) or value < (0 if field.name == "body" else 1):
-                raise ValueError(f"Limits.{field.name} must be a positive whole number, not {value!r}")
+        check_sizes(self, may_be_zero={"body"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, final
 
-from nimloop_http._grammar import HOST
+from nimloop_http._framing import elements_of
+from nimloop_http._grammar import HOST, TOKEN
 from nimloop_http._proxyprotocol import ProxyHeader as ProxyHeader
 from nimloop_http._proxyprotocol import read_proxy_header as read_proxy_header
 
@@ -28,8 +29,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MAX_HOPS: Final = 32  # nobody has more proxies of his own in a row; what is further left is not looked at
 
 # RFC 7239 §4: forwarded-element = [ forwarded-pair ] *( ";" [ forwarded-pair ] ), a pair is token "=" value.
-_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PAIR: Final = re.compile(rf'[ \t]*({_WORD})=(?:"((?:[^"\\]|\\.)*+)"|({_WORD}))[ \t]*([;,]?)')
+_PAIR: Final = re.compile(rf'[ \t]*({TOKEN.pattern})=(?:"((?:[^"\\]|\\.)*+)"|({TOKEN.pattern}))[ \t]*([;,]?)')
 # RFC 7239 §6: nodename [ ":" node-port ]; an IPv6 address stands in brackets.
 _NODE: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[0-9A-Za-z._\-]+))?")
 
@@ -150,7 +150,7 @@ def _node(text: str) -> str:
 
 
 def _list(value: str) -> list[str]:
-    return [element.strip(" \t") for element in value.split(",")] if value else []
+    return elements_of(value) if value else []
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,6 @@
 """Changes the code in small ways and sees whether the tests notice: `hatch run mutants:timers --sample 50`.
 
-    python scripts/mutants.py timers | parser | frames [--sample N] [--seed N] [--timeout SECONDS]
+    python scripts/mutants.py TARGET [--sample N] [--seed N] [--timeout SECONDS]
 
 cosmic-ray makes all mutants of a module; a sample of them is run, in a copy of the tree, on Python alone. The tests
 that are most likely to notice come first, and Hypothesis makes few examples: a mutant takes about as long as the tests
@@ -68,6 +68,34 @@ TARGETS = {
         ),
         ("http/test_http_parser_others", "http/test_http_parser_random"),
     ),
+    "scanner": Target(
+        ("http/_scan_py",),
+        (
+            "http/test_http_scan",
+            "http/test_http_scan_chunks",
+            "http/test_http_parser_rows",
+            "http/test_http_parser",
+            "http/test_http_parser_limits",
+            "http/test_http_headers",
+        ),
+        ("http/test_http_parser_cases", "http/test_http_parser_others", "http/test_http_parser_random"),
+    ),
+    "framing": Target(
+        ("http/_framing", "http/_bodies"),
+        (
+            "http/test_http_framing",
+            "http/test_http_parser",
+            "http/test_http_scan_chunks",
+            "http/test_http_parser_limits",
+            "http/test_http_parser_cases",
+        ),
+        ("http/test_http_parser_others", "http/test_http_parser_random", "http/test_http_parser_state"),
+    ),
+    "forms": Target(
+        ("http/_multipart", "http/_disposition", "http/_form"),
+        ("http/test_http_forms", "http/test_http_disposition"),
+    ),
+    "proxy": Target(("http/_proxyprotocol", "http/_preface"), ("http/test_http_proxy",)),
     "frames": Target(
         ("ws/_frame_py", "ws/_frame_reader", "ws/_header", "ws/_message", "ws/frames", "ws/parser", "ws/deflate"),
         ("ws/test_ws_frame_c", "ws/test_ws_frames", "ws/test_ws_deflate", "ws/test_ws_parser", "ws/test_ws_handshake"),
@@ -93,7 +121,9 @@ def prepare(folder: Path) -> None:
     """Make this process one that needs only be forked to run tests in `folder`."""
     os.environ |= {"NIMLOOP_EXTENSION": "off", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     os.chdir(folder)
-    sys.path[:0] = [str(path) for path in sorted(folder.glob("packages/*/src"))]
+    sources = [str(path) for path in sorted(folder.glob("packages/*/src"))]
+    sys.path[:0] = sources
+    os.environ["PYTHONPATH"] = os.pathsep.join(sources)  # for tests that start a Python
     for name in ("hypothesis", "hypothesis.stateful", "h11", "httptools"):
         importlib.import_module(name)
 

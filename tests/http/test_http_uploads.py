@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from tests.support.turning import PATIENCE
 
 from nimloop_core.testing import FakeClock
 from nimloop_http import FormLimits, FormReader, HttpRequest, HttpResponse, Limits, Part, Timeouts
+from nimloop_http._spool import SpoolWriter
 from nimloop_http.errors import FormError
 
 pytest.importorskip("multipart")
@@ -219,6 +221,110 @@ def test_a_body_that_does_not_come(tmp_path: Path, descriptors: Callable[[], set
             site.pass_time(1.0, step=0.25)  # what the disk takes is not counted, so it may be more than 5 seconds
         assert client.answer("POST").status == 408
         site.until(lambda: not any(str(tmp_path) in each for each in descriptors()))
+
+
+class Keeper:
+    """A sink of an application, which asks nothing of the flow."""
+
+    def begin(self, flow: object) -> None:
+        """Nothing is needed of it."""
+
+    def write(self, data: bytes) -> None:
+        """Not kept."""
+
+    def end(self) -> None:
+        """Nothing to do."""
+
+    def abort(self, error: Exception) -> None:
+        """Nothing to give up."""
+
+
+WAYS: dict[str, Callable[[HttpRequest], object]] = {
+    "memory": lambda req: None,
+    "form": lambda req: req.receive_form(),
+    "form on disk": lambda req: req.receive_form(limits=FormLimits(memory=1000)),
+    "file": lambda req: req.stream_to_file(),
+    "sink": lambda req: req.receive_into(Keeper()),
+}
+
+
+@pytest.mark.parametrize("end", ["whole", "refused", "early", "reset"])
+@pytest.mark.parametrize("way", [*WAYS, "stream"])
+def test_no_body_waits_for_the_collector(way: str, end: str, site: Site, descriptors: Callable[[], set[str]]) -> None:
+    """Wherever a body goes and however it ends: what was held for it is free at once, not when the collector comes."""
+    streams = []
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        if req.method == "GET":
+            return
+        if end == "refused":
+            req.limit_body(300_000)
+        if way == "stream":
+            stream = req.body_stream(lambda data: None, lambda: on_request(req, res))
+            streams.append(stream)
+        else:
+            WAYS[way](req)
+        if end == "early":
+            res.send("so much is known already")
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        if way in {"memory", "form", "form on disk"} and req.method == "POST":
+            assert req.form()["file"].size == len(LARGE)
+        res.send("done")
+
+    site.start(on_request, on_headers=on_headers)
+    body = form(LARGE)
+    pieces = b"".join(b"%x\r\n%b\r\n" % (100_000, body[at : at + 100_000]) for at in range(0, 400_000, 100_000))
+
+    def upload() -> None:
+        client = site.dial()
+        if end == "whole":
+            assert post(client, body).status == 200
+        elif end == "reset":
+            client.send(request("POST", "/", MULTIPART, body=body)[:500_000])
+            client.sock.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SOL_SOCKET, SO_LINGER: closing sends RST
+        else:
+            client.send(request("POST", "/", MULTIPART, "Transfer-Encoding: chunked") + pieces)
+            assert client.answer("POST").status == (413 if end == "refused" else 200)
+        client.close()
+        site.until(lambda: site.server.stats.connections == 0 and len(descriptors()) == opened)
+        streams.clear()
+
+    opened = len(descriptors())
+    upload()  # what is made once and for all
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            upload()
+        site.settle()
+        found = gc.collect()
+    finally:
+        gc.enable()
+    assert found == 0
+
+
+def test_an_answer_while_the_disk_is_behind(
+    site: Site, tmp_path: Path, descriptors: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lets go of the form, so that nobody waits for the disk any more, and nothing is kept of what still comes."""
+    readers: list[FormReader] = []
+    monkeypatch.setattr(SpoolWriter, "write", lambda *_: False)  # a disk that never takes anything
+
+    def on_headers(req: HttpRequest, res: HttpResponse) -> None:
+        if req.method == "POST":
+            reader = req.receive_form(directory=tmp_path, limits=FormLimits(memory=1000))
+            assert reader is not None
+            readers.append(reader)
+            site.loop.call_later(0.05, lambda: res.send("enough"))
+
+    site.start(lambda req, res: res.send("next"), on_headers=on_headers)
+    client = site.dial()
+    client.send(request("POST", "/", MULTIPART, body=form(LARGE[:1_000_000])) + request())
+    assert [answer.body for answer in client.answers("POST", "GET")] == [b"enough", b"next"]
+    assert readers[0].form["file"].size == 1_000_000
+    assert not readers[0].form.spool._memory
+    site.until(lambda: not any(str(tmp_path) in each for each in descriptors()))
 
 
 # What is refused ------------------------------------------------------------------------------------------------

@@ -35,7 +35,18 @@ class BodyStream:
     Either `on_end` or `on_error` comes, once, and nothing after it. One that raises ends the request with 500.
     """
 
-    __slots__ = ("_ended", "_flow", "_loop", "_paused", "_rest", "on_data", "on_end", "on_error")
+    __slots__ = (
+        "_ended",
+        "_flow",
+        "_loop",
+        "_paused",
+        "_received",
+        "_rest",
+        "_trailers",
+        "on_data",
+        "on_end",
+        "on_error",
+    )
 
     def __init__(self, loop: Loop, on_data: OnBodyData, on_end: OnBodyEnd | None, on_error: OnBodyError | None) -> None:
         self.on_data: OnBodyData | None = on_data
@@ -46,16 +57,18 @@ class BodyStream:
         self._rest: bytes | None = None  # of a body that was here before
         self._paused = False
         self._ended = False
+        self._received = 0
+        self._trailers: Headers | None = None
 
     @property
     def received(self) -> int:
         """Bytes that have come so far."""
-        return 0 if self._flow is None else self._flow.received
+        return self._received if self._flow is None else self._flow.received
 
     @property
     def trailers(self) -> Headers | None:
         """The trailer fields, once the body is complete; or None."""
-        return None if self._flow is None else self._flow.trailers
+        return self._trailers if self._flow is None else self._flow.trailers
 
     @property
     def ended(self) -> bool:
@@ -130,4 +143,9 @@ class BodyStream:
         self.end()
 
     def _forget(self) -> None:
-        self.on_data = self.on_end = self.on_error = None  # these often lead back here: a cycle
+        """Let go of what leads back here: a cycle."""
+        self.on_data = self.on_end = self.on_error = None
+        flow, self._flow = self._flow, None
+        if flow is not None:
+            self._received = flow.received
+            self._trailers = flow.trailers

@@ -64,6 +64,8 @@ class FormSpool:
     def append(self, data: bytes) -> bool:
         """Add bytes; False when the disk is behind. Raises OSError when there can be no file."""
         self.size += len(data)
+        if self.closed:
+            return True  # the answer was given before the form was complete, and nobody can read it any more
         if self._writer is None:
             if self._most is None or self.size <= self._most or self.make_writer is None:
                 self._memory += data

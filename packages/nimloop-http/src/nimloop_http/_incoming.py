@@ -56,7 +56,11 @@ class BodySink(Protocol):
     """
 
     def begin(self, flow: RequestBody) -> None:
-        """Take note of the flow that is going to be written here."""
+        """Take note of the flow that is going to be written here.
+
+        Who keeps it lets go of it in `end` and `abort`: it leads back to the sink, and such a cycle waits for the
+        garbage collector.
+        """
 
     def write(self, data: bytes) -> object:
         """Take a piece of the body, chunked coding undone; the result is ignored."""

@@ -60,14 +60,16 @@ class FileSink:
 
     def end(self) -> None:
         """Let the request wait until everything is written."""
-        assert self._flow is not None
+        flow, self._flow = self._flow, None  # which leads back here: a cycle
+        assert flow is not None
         assert self._writer is not None
-        self._flow.pause()
-        self._writer.finish(self._flow.resume)
+        flow.pause()
+        self._writer.finish(flow.resume)
 
     def abort(self, error: Exception) -> None:
         """Close and remove the file."""
         del error
+        self._flow = None
         if self._writer is not None:
             self._writer.close()
         self.file.remove()

@@ -176,7 +176,11 @@ class FormReader:
 
     def close(self) -> None:
         """Let go of everything that has arrived. Harmless when repeated."""
+        flow, self._flow = self._flow, None  # which leads back here: a cycle
         self._spool.close()
+        loop = self._spool.loop
+        if flow is not None and loop is not None and not loop.closed:
+            loop.call_soon(flow.resume)  # nobody waits for the disk any more
 
     def _begin(self, head: PartHead) -> None:
         limits = self._limits

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tests.core import stand_ins
-from tests.core.iocp_model import ModelPort
+from tests.core.portable import unblock
 from tests.core.seeing import Pair, Seen
 
 from nimloop_core import Backend, Loop, WatcherTable, backends
@@ -22,6 +22,9 @@ from nimloop_core.testing import FakeBackend, FakeClock
 
 if sys.platform != "win32":
     import resource
+
+# What these test has to stand on POSIX.
+collect_ignore = ["test_core_iocp.py", "test_core_kqueue.py", "test_core_vnodes.py"] if sys.platform == "win32" else []
 
 MakePipe = Callable[[], tuple[int, int]]
 MakePair = Callable[[], Pair]
@@ -62,12 +65,12 @@ def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setattr(epoll, "wait", _epoll_py.wait)
     if not stand_ins.exists(name):
         pytest.skip(f"no {name} on this system, and nothing to stand in for it")
-    ports: list[ModelPort] = []
+    violations: list[str] = []
     if name not in stand_ins.NATIVE:
-        factory = (lambda: True, lambda: stand_ins.create(name, ports))
+        factory = (lambda: True, lambda: stand_ins.create(name, violations))
         monkeypatch.setitem(vars(backends)["_FACTORIES"], name, factory)
     yield name
-    assert [violation for port in ports for violation in port.violations] == []
+    assert violations == []
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def keep() -> Iterator[Callable[[tuple[int, int]], tuple[int, int]]]:
 
     def keep(ends: tuple[int, int]) -> tuple[int, int]:
         for end in ends:
-            os.set_blocking(end, False)
+            unblock(end)
             made.append((end, os.fstat(end)))
         return ends
 
@@ -126,18 +129,18 @@ def allow_descriptors() -> Iterator[Callable[[int], None]]:
     """Raise the limit of descriptors for one test, or skip it where that is not allowed."""
     if sys.platform == "win32":
         yield lambda needed: None
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    else:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
-    def allow(needed: int) -> None:
-        needed += 256  # what is open already, and some more
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            pytest.skip(f"not enough descriptors allowed: {hard}, with {needed} needed")
-        if soft != resource.RLIM_INFINITY and soft < needed:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        def allow(needed: int) -> None:
+            needed += 256  # what is open already, and some more
+            if hard != resource.RLIM_INFINITY and hard < needed:
+                pytest.skip(f"not enough descriptors allowed: {hard}, with {needed} needed")
+            if soft != resource.RLIM_INFINITY and soft < needed:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
-    yield allow
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        yield allow
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

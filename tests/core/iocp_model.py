@@ -29,6 +29,7 @@ import os
 import select
 import socket
 import stat
+import sys
 import time
 import weakref
 from collections import deque
@@ -37,6 +38,8 @@ from typing import Final, final
 
 from nimloop_core.backends import _afd
 from nimloop_core.backends._afd import PollRecord
+
+assert sys.platform != "win32"  # for type checkers, to whom Windows has no such names
 
 _RDHUP: Final[int] = getattr(select, "POLLRDHUP", 0)
 
@@ -59,8 +62,8 @@ class _Pending:
 class ModelPort:
     """Stands in for `WindowsPort`."""
 
-    def __init__(self) -> None:
-        self.violations: Final[list[str]] = []
+    def __init__(self, violations: list[str] | None = None) -> None:
+        self.violations: Final[list[str]] = [] if violations is None else violations
         self.pending: Final[dict[int, _Pending]] = {}  # by the address of the record
         self.queue: Final[deque[int]] = deque()
         self.devices: Final[dict[int, int]] = {}  # polls by handle

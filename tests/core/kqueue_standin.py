@@ -31,11 +31,14 @@ import select
 import socket
 import stat
 import struct
+import sys
 import termios
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast, final
+
+assert sys.platform != "win32"  # for type checkers, to whom Windows has no such names
 
 FILTER_READ: Final[int] = getattr(select, "KQ_FILTER_READ", -1)
 FILTER_WRITE: Final[int] = getattr(select, "KQ_FILTER_WRITE", -2)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import select
 import sys
-
-from tests.core.iocp_model import ModelPort
+from collections.abc import Callable
+from typing import Final
 
 from nimloop_core import Backend, backends
 from nimloop_core.backends.iocp import IocpBackend
 from nimloop_core.backends.kqueue import KqueueBackend
-
-if sys.platform != "win32":
-    from tests.core.kqueue_standin import StandIn
 
 # A backend joins the conformance suite by its name here.
 NAMES = ("epoll", "kqueue", "iocp", "poll")
@@ -27,20 +24,23 @@ NATIVE = frozenset(backends.available())
 ONLY_SOCKETS = frozenset({"iocp"})
 """Backends whose system watches nothing but sockets."""
 
+# Where there is what the stand-ins are made of.
+_MAKERS: Final[dict[str, Callable[[list[str]], Backend]]] = {}
+if sys.platform != "win32":
+    from tests.core.iocp_model import ModelPort
+    from tests.core.kqueue_standin import StandIn
+
+    if hasattr(select, "epoll"):
+        _MAKERS["kqueue"] = lambda _violations: KqueueBackend(StandIn())
+    if hasattr(select, "POLLRDHUP"):
+        _MAKERS["iocp"] = lambda violations: IocpBackend(ModelPort(violations))
+
 
 def exists(name: str) -> bool:
     """Whether there is such a backend here, natively or over a stand-in."""
-    if name in NATIVE:
-        return True
-    # What the stand-ins are made of.
-    return {"kqueue": hasattr(select, "epoll"), "iocp": hasattr(select, "POLLRDHUP")}.get(name, False)
+    return name in NATIVE or name in _MAKERS
 
 
-def create(name: str, ports: list[ModelPort]) -> Backend:
-    """Make a backend; a model of a port that it stands on is put to `ports`, to be asked for violations."""
-    if name in NATIVE:
-        return backends.create(name)
-    if sys.platform != "win32" and name == "kqueue":
-        return KqueueBackend(StandIn())
-    ports.append(ModelPort())
-    return IocpBackend(ports[-1])
+def create(name: str, violations: list[str]) -> Backend:
+    """Make a backend; where it stands on a model, what goes against the rules of that is added to `violations`."""
+    return backends.create(name) if name in NATIVE else _MAKERS[name](violations)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import select
 import signal
 import socket
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.core.portable import USER_SIGNAL, descriptors_below, send, send_to_thread
 from tests.core.seeing import Pair, Pipe, Seen, note
 from tests.support.descriptors import is_open
 
@@ -474,31 +474,31 @@ def test_more_wake_ups_than_a_pipe_holds(backend: Backend, table: WatcherTable) 
 def test_a_signal_does_not_cut_a_wait_short(backend: Backend, table: WatcherTable) -> None:
     """Its handler runs meanwhile; then the rest of the time is waited."""
     caught: list[int] = []
-    previous = signal.signal(signal.SIGUSR1, lambda number, _frame: caught.append(number))
+    previous = signal.signal(USER_SIGNAL, lambda number, _frame: caught.append(number))
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(0.010, signal.pthread_kill, (main, signal.SIGUSR1))
+    timer = threading.Timer(0.010, send_to_thread, (main, USER_SIGNAL))
     try:
         started = time.monotonic_ns()
         timer.start()
         assert backend.poll(30_000_000, table) == 0
         assert time.monotonic_ns() - started >= 30_000_000
         timer.join()
-        assert caught == [signal.SIGUSR1]
+        assert caught == [USER_SIGNAL]
     finally:
-        signal.signal(signal.SIGUSR1, previous)
+        signal.signal(USER_SIGNAL, previous)
 
 
 def test_a_signal_handler_may_wake(backend: Backend, table: WatcherTable) -> None:
     """Which ends a wait without limit."""
-    previous = signal.signal(signal.SIGUSR1, lambda _number, _frame: backend.wake())
-    sender = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))
+    previous = signal.signal(USER_SIGNAL, lambda _number, _frame: backend.wake())
+    sender = threading.Thread(target=send, args=(USER_SIGNAL,))
     try:
         sender.start()
         assert backend.poll(-1, table) == 0
         sender.join()
     finally:
-        signal.signal(signal.SIGUSR1, previous)
+        signal.signal(USER_SIGNAL, previous)
 
 
 # Descriptors --------------------------------------------------------------------------------------------------
@@ -556,9 +556,9 @@ def test_the_numbers_of_the_standard_streams_are_left_alone(native: str) -> None
     try:
         os.closerange(0, 3)
         with Loop(native) as loop:
-            loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+            loop.add_signal_handler(USER_SIGNAL, loop.stop)
             taken = [number for number in range(3) if is_open(number)]
-            loop.call_soon(lambda: signal.raise_signal(signal.SIGUSR1))
+            loop.call_soon(lambda: signal.raise_signal(USER_SIGNAL))
             loop.run()
     finally:
         for number, fd in enumerate(kept):
@@ -579,20 +579,18 @@ def take_all_descriptors() -> list[int]:
 
 def test_a_limit_of_descriptors_leaks_none(native: str, descriptors: Callable[[], set[str]]) -> None:
     """Where the second descriptor cannot be had, the first is given back."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = descriptors()
     top = max(int(entry.split()[0]) for entry in before) if before else 64
-    resource.setrlimit(resource.RLIMIT_NOFILE, (top + 3, limits[1]))
-    held = take_all_descriptors()
-    try:
-        os.close(held.pop())  # one is left, and a backend needs two
-        with pytest.raises(OSError):
-            create(native)
-        held.append(os.dup(0))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for each in held:
-            os.close(each)
+    with descriptors_below(top + 3):
+        held = take_all_descriptors()
+        try:
+            os.close(held.pop())  # one is left, and a backend needs two
+            with pytest.raises(OSError):
+                create(native)
+            held.append(os.dup(0))
+        finally:
+            for each in held:
+                os.close(each)
     assert descriptors() == before
 
 

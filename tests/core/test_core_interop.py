@@ -1232,6 +1232,7 @@ def test_the_selector_does_what_selectors_do(host: Loop, make_pair: Callable[[],
 def test_a_selector_is_watched_once(host: Loop) -> None:
     """Two asyncio loops on one nimloop loop have a selector each."""
     with NimloopSelector(host) as first, NimloopSelector(host) as second:
+        assert hasattr(first._inner, "fileno")  # else there would be no such selector
         with pytest.raises(AlreadyRegisteredError):
             host.register(first._inner, READ, ignore)
         assert second.select(0) == []

@@ -21,13 +21,17 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from tests.core.iocp_model import ModelPort
 from tests.core.seeing import Pair, Seen, note
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import _afd, available, create, iocp
 from nimloop_core.backends._afd import PollRecord, System, WindowsPort
 from nimloop_core.backends.iocp import IocpBackend
+
+if sys.platform != "win32":
+    from tests.core.iocp_model import ModelPort
+
+assert sys.platform != "win32"  # for type checkers, to whom Windows has no such names
 
 if not hasattr(select, "POLLRDHUP"):
     pytest.skip("the model stands on what Linux' poll(2) tells", allow_module_level=True)

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ from tests.core.seeing import Pair, Pipe, Seen, note
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import available, create
 from nimloop_core.backends.kqueue import Kevent, KqueueApi, KqueueBackend
+
+assert sys.platform != "win32"  # for type checkers, to whom Windows has no such names
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 

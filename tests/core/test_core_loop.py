@@ -22,6 +22,7 @@ from functools import partial
 from types import FrameType
 
 import pytest
+from tests.core.portable import USER_SIGNAL, send
 
 from nimloop_core import (
     READ,
@@ -349,14 +350,14 @@ def test_stop_from_another_thread_ends_a_wait(real: Loop) -> None:
 
 def test_stop_from_a_plain_signal_handler_ends_a_wait(real: Loop) -> None:
     """A handler of the signal module may call stop, which a wait interrupted by the signal hears."""
-    previous = signal.signal(signal.SIGUSR1, lambda _number, _frame: real.stop())
-    sender = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))
+    previous = signal.signal(USER_SIGNAL, lambda _number, _frame: real.stop())
+    sender = threading.Thread(target=send, args=(USER_SIGNAL,))
     try:
         real.call_soon(sender.start)
         real.run()
         sender.join()
     finally:
-        signal.signal(signal.SIGUSR1, previous)
+        signal.signal(USER_SIGNAL, previous)
 
 
 def test_stops_from_many_threads_are_one(real: Loop) -> None:
@@ -695,7 +696,7 @@ def test_everything_is_refused_after_close(fake: FakeBackend, clock: FakeClock) 
         lambda: loop.call_at(1, ignore),
         lambda: loop.call_every(1, ignore),
         lambda: loop.add_idle(ignore),
-        lambda: loop.add_signal_handler(signal.SIGUSR1, ignore),
+        lambda: loop.add_signal_handler(USER_SIGNAL, ignore),
         lambda: loop.register(3, READ, ignore),
         paused.resume,
     ]
@@ -789,7 +790,7 @@ def test_callbacks_have_to_be_callable(loop: Loop) -> None:
         lambda callback: loop.call_later(0, callback),
         lambda callback: loop.call_at(0, callback),
         lambda callback: loop.call_every(1, callback),
-        lambda callback: loop.add_signal_handler(signal.SIGUSR1, callback),
+        lambda callback: loop.add_signal_handler(USER_SIGNAL, callback),
         lambda callback: loop.register(3, READ, callback),  # type: ignore[arg-type]
     ]
     for call in calls:
@@ -979,7 +980,7 @@ def test_a_closed_loop_is_freed_at_once(native: str, make_pair: Callable[[], Pai
     loop.call_every(0.001, target)
     loop.call_later(50, target)
     loop.add_idle(target)
-    handler = loop.add_signal_handler(signal.SIGUSR1, target)
+    handler = loop.add_signal_handler(USER_SIGNAL, target)
     loop.call_soon(target)
     loop.run_once(0.01)
     loop.call_soon(target)

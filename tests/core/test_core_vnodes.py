@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, cast
@@ -15,6 +16,8 @@ from tests.core.watching import Watching, listing, prepare, watching
 
 from nimloop_core import Loop
 from nimloop_core import filewatch as fw
+
+assert sys.platform != "win32"  # for type checkers, to whom Windows has no such names
 
 
 class Function(Protocol):

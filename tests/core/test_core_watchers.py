@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import random
@@ -22,7 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.core import stand_ins
-from tests.core.iocp_model import ModelPort
+from tests.core.portable import duplicate
 
 from nimloop_core import (
     ERROR,
@@ -124,7 +123,7 @@ def test_a_number_that_is_no_descriptor_is_refused(events: int, real: Loop) -> N
 def test_a_high_number_may_wait_for_its_interest(real: Loop, make_stream: Callable[[], tuple[int, int]]) -> None:
     """Registered with 0, a descriptor beyond the table makes it grow, and is silent until it is modified."""
     _reader, writer = make_stream()
-    high = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, len(real._watchers.slots))
+    high = duplicate(writer, len(real._watchers.slots))
     seen: list[int] = []
     watcher = real.register(high, 0, seen.append)
     real.run_once(0)
@@ -431,7 +430,7 @@ def test_ctrl_c_in_a_registration_leaves_no_trace(
         line += 1
         with Loop(native) as loop:
             least = len(loop._watchers.slots) if beyond else 3
-            fd = fcntl.fcntl(near, fcntl.F_DUPFD_CLOEXEC, least)
+            fd = duplicate(near.fileno(), least)
             try:
                 there = interrupt_register(loop, fd, events, line)
                 told: list[int] = []
@@ -516,8 +515,8 @@ class Lives(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ports: list[ModelPort] = []
-        self.loop = Loop(stand_ins.create(self.backend, self.ports))
+        self.violations: list[str] = []
+        self.loop = Loop(stand_ins.create(self.backend, self.violations))
         self.room = 12
         self.pairs: dict[int, Pair] = {}  # by the number of the watched end
         self.watchers: dict[int, tuple[Watcher, str]] = {}
@@ -536,7 +535,7 @@ class Lives(RuleBasedStateMachine):
         for near, far in self.pairs.values():
             near.close()
             far.close()
-        assert [violation for port in self.ports for violation in port.violations] == []
+        assert self.violations == []
 
     def pick(self, number: int) -> int:
         """Choose one of the open descriptors."""

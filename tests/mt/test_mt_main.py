@@ -161,7 +161,9 @@ def test_a_folder(tmp_path: Path) -> None:
     """With the options that are about it."""
     (tmp_path / "page.txt").write_text("a page")
     (tmp_path / ".hidden").write_text("hidden")
-    with Program(str(tmp_path), "--workers", "2", "--dotfiles", "--no-listing") as program:
+    never = ("--max-requests", "0", "--max-memory", "0")
+    with Program(f"{tmp_path}/.", "--workers", "2", "--dotfiles", "--no-listing", *never) as program:
+        assert program.line.startswith(f"Serving {tmp_path} at http://127.0.0.1:"), "as the single server calls it"
         assert get(program.port, "/page.txt") == b"a page"
         assert get(program.port, "/.hidden") == b"hidden"
         with pytest.raises(urllib.error.HTTPError, match="404") as caught:
@@ -217,6 +219,9 @@ def test_what_is_cut_off_is_told() -> None:
         (["tests.mt.handlers:missing"], "tests.mt.handlers has no missing"),
         (["tests.mt.handlers:answer", "--tls-cert", "/nowhere"], "cannot load the certificate"),
         (["tests.mt.handlers:answer", "--workers", "many"], "expected a whole number"),
+        (["tests.mt.handlers:answer", "--watchdog", "-1"], "a time is a number of seconds"),
+        (["tests.mt.handlers:answer", "--watchdog", "nan"], "a time is a number of seconds"),
+        ([""], "cannot serve ''"),
         (["/nowhere/at/all"], "cannot serve '/nowhere/at/all': No such file"),
         (["tests", "--proxy", "nobody"], "--proxy: 'nobody' does not appear to be"),
         (["tests", "--proxy-protocol"], "--proxy-protocol needs to know from whom"),

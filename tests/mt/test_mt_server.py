@@ -339,6 +339,10 @@ def test_wrong_settings() -> None:
         MultiThreadHttpServer(handlers.answer, proxy_protocol=True)
     with pytest.raises(ModeError, match="share"):
         MultiThreadHttpServer(handlers.answer, mode="threads", max_memory=1)
+    with pytest.raises(ValueError, match="max_requests has to be more than 0"):
+        MultiThreadHttpServer(handlers.answer, max_requests=0)
+    with pytest.raises(ValueError, match="watchdog has to be more than 0, and finite"):
+        MultiThreadHttpServer(handlers.answer, watchdog=float("nan"))
 
 
 def test_join_before_and_close_after_the_start(descriptors: Callable[[], set[str]]) -> None:

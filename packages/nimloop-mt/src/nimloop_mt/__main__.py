@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -67,8 +68,8 @@ def _serve(options: argparse.Namespace) -> int:
         proxies=trusted_proxies(options),
         proxy_protocol=options.proxy_protocol,
         access_log=options.access_log,
-        max_requests=options.max_requests,
-        max_memory=None if options.max_memory is None else options.max_memory << 20,
+        max_requests=options.max_requests or None,
+        max_memory=options.max_memory << 20 or None,
         watchdog=options.watchdog or None,
         pin_cpus=options.pin_cpus,
         reload="." if options.reload else None,
@@ -79,7 +80,9 @@ def _serve(options: argparse.Namespace) -> int:
         if options.health_port is not None:
             server.listen_health(options.host, options.health_port)
         where = link(server.addresses[0], secure=secure)
-        text = f"Serving {options.what} at {where} with {server.workers} {server.mode} (stop with Ctrl+C)"
+        name = options.what if folder is None else folder.path
+        name = name if name.isprintable() else repr(name)
+        text = f"Serving {name} at {where} with {server.workers} {server.mode} (stop with Ctrl+C)"
         report = server.run(lambda: say(text) if options.announce else None)
     if report.aborted or report.killed:
         logging.getLogger("nimloop.mt").warning(
@@ -92,7 +95,8 @@ def _folder(options: argparse.Namespace) -> Folder | None:
     """Return the folder that is to be served; None when it is something else."""
     if ":" in options.what and not os.path.isdir(options.what):
         return None
-    folder = Folder(path=os.path.abspath(options.what), listing=options.listing, dotfiles=options.dotfiles)
+    path = options.what and os.path.abspath(options.what)
+    folder = Folder(path=path, listing=options.listing, dotfiles=options.dotfiles)
     try:
         folder.open()
     except OSError as error:
@@ -112,10 +116,26 @@ def _parser() -> argparse.ArgumentParser:
         "--mode", choices=("auto", "threads", "processes"), default="auto", help="what they are (default: by the GIL)"
     )
     made.add_argument("--fork", action="store_true", help="copy this process rather than start new interpreters")
-    made.add_argument("--max-requests", metavar="N", type=_count, help="replace a worker that has answered so many")
-    made.add_argument("--max-memory", metavar="MIB", type=_count, help="replace a worker that uses so much")
     made.add_argument(
-        "--watchdog", metavar="SECONDS", type=float, default=30.0, help="replace one that hangs; 0: never (default: 30)"
+        "--max-requests",
+        metavar="N",
+        type=_count,
+        default=0,
+        help="replace a worker that has answered so many (default: 0, never)",
+    )
+    made.add_argument(
+        "--max-memory",
+        metavar="MIB",
+        type=_count,
+        default=0,
+        help="replace a worker that uses so much (default: 0, never)",
+    )
+    made.add_argument(
+        "--watchdog",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="replace one that hangs; 0: never (default: 30)",
     )
     made.add_argument("--pin-cpus", action="store_true", help="tie each worker to a processor")
     made.add_argument("--health-port", metavar="PORT", type=_count, help="answer /live, /ready and /metrics there")
@@ -127,6 +147,16 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"a time is a number of seconds, up to a day, not {text!r}")
+    return seconds
 
 
 if __name__ == "__main__":

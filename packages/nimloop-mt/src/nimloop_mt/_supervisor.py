@@ -9,9 +9,10 @@ one thread.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final, final
 
 from nimloop_core import Loop
@@ -52,6 +53,13 @@ class Care:
     start_timeout: float
     max_requests: int | None
     max_memory: int | None
+
+    def __post_init__(self) -> None:
+        """Refuse what would replace every worker as soon as it has begun."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{field.name} has to be more than 0, and finite, not {value}")
 
 
 @final

@@ -59,6 +59,12 @@ else:
     TWINS["C"] = _twin(_scan)
 
 
+@pytest.fixture(params=TWINS)
+def twin(request: pytest.FixtureRequest) -> Twin:
+    """Take each twin that is there."""
+    return TWINS[request.param]
+
+
 @contextmanager
 def use(name: str) -> Iterator[None]:
     """Let the parser use one of them. When mypyc has compiled the parser, it keeps the one it was made with."""

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from tests.http.serving import Answer, Client, Site, request
+from tests.support.turning import PATIENCE
 
 from nimloop_http import StaticFiles, _filecache, static
 from nimloop_http._paths import open_beneath
-
-PATIENCE = 20.0
 
 
 @pytest.fixture

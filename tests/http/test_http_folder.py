@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.http.serving import OnRequest, Site
+from tests.support.turning import PATIENCE
 
 from nimloop_http import HttpRequest, HttpResponse, StaticFiles
 from nimloop_http._workers import WorkerPool
 
 pytest_plugins = ("tests.http.fixtures",)
 
-PATIENCE = 20.0
 
 LIST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 OTHER = b"GET /other HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -19,6 +19,7 @@ from typing import final
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.turning import PATIENCE
 
 from nimloop_core import Loop
 from nimloop_http import Form, FormLimits, _formspool, parse_form
@@ -40,7 +41,6 @@ from nimloop_http.forms import FormReader
 
 pytest.importorskip("multipart")
 
-PATIENCE = 20.0
 TYPE = "multipart/form-data; boundary=B"
 Seen = list[tuple[str, str | None, str, bytes]]
 

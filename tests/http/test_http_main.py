@@ -20,13 +20,12 @@ from typing import Protocol, final
 
 import pytest
 from tests.net.certificates import certificate, client_context
+from tests.support.privileges import unprivileged
+from tests.support.turning import PATIENCE
 
 from nimloop_core import Loop
 from nimloop_http import HttpServer, OnRequest, Timeouts, TrustedProxies
 from nimloop_http import __main__ as command
-
-PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
-NOBODY = 65534
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
@@ -379,14 +378,10 @@ def test_without_permission(capfd: pytest.CaptureFixture[str]) -> None:
     """A folder that may not be read is refused at the beginning, and not with every request."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0)
-        privileged = os.geteuid() == 0
-        if privileged:
-            os.seteuid(NOBODY)
         try:
-            assert command.main([folder]) == 2
+            with unprivileged():
+                assert command.main([folder]) == 2
         finally:
-            if privileged:
-                os.seteuid(0)
             Path(folder).chmod(0o755)
         assert capfd.readouterr().err == f"nimloop_http: cannot serve '{folder}': Permission denied\n"
 

@@ -9,20 +9,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.privileges import unprivileged
 
 from nimloop_http import _paths
 from nimloop_http._paths import open_beneath, resolve_beneath, special_on_windows, split_path
 from nimloop_http.errors import ForbiddenPathError
 
 SECRET = b"secret"
-NOBODY = 65534
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="links and permissions of POSIX")
 
@@ -343,21 +342,6 @@ def open_folder() -> Iterator[Path]:
         yield Path(name).resolve()
         for path in (Path(name), *Path(name).rglob("*")):
             path.chmod(0o755)
-
-
-@contextmanager
-def unprivileged(folder: Path) -> Iterator[None]:
-    """Live as somebody for whom permissions count."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        if not os.access(folder, os.X_OK, effective_ids=True):
-            pytest.skip("the temporary folder is closed to others")
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @posix_only

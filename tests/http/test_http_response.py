@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pytest
 from tests.http.serving import Answer, Site, parse, request
-from tests.support.descriptors import is_open
+from tests.support.descriptors import file_with, is_open
 
 from nimloop_http import HttpRequest, HttpResponse, ResponseStream, Timeouts
 from nimloop_http.errors import ContentLengthError, InvalidHeaderError, ResponseSentError, StaleResponseError
@@ -38,13 +38,6 @@ def answer_to(site: Site, act: Act, method: str = "GET", version: str = "1.1") -
     client = site.dial()
     client.send(request(method, "/", *fields, version=version))
     return client.answer(method)
-
-
-def file_with(data: bytes) -> int:
-    """Open a nameless file."""
-    fd = os.memfd_create("content")
-    os.write(fd, data)
-    return fd
 
 
 def hello(res: HttpResponse) -> None:

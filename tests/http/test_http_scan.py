@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.http.scanning import TWINS, Told, Twin, offsets_in, told
+from tests.http.scanning import twin as twin
 from tests.support.twins import implementation
 
 from nimloop_http import _scan_py, find_crlf, find_double_crlf
@@ -21,12 +22,6 @@ from nimloop_http._scan_py import CAREFUL, CHUNKED, EXPECTS, HTTP_1_1, KEEP_ALIV
 
 USUAL = HTTP_1_1 | KEEP_ALIVE
 needs_c = pytest.mark.skipif("C" not in TWINS, reason="not built")
-
-
-@pytest.fixture(params=TWINS)
-def twin(request: pytest.FixtureRequest) -> Twin:
-    """Take each twin that is there."""
-    return TWINS[request.param]
 
 
 def scanned(data: bytes | bytearray, twin: Twin, start: int = 0) -> Told | None:
@@ -315,11 +310,11 @@ def test_line_ends_are_found_at_every_offset_in_every_length(twin: Twin, filling
 )
 def test_a_part_of_the_data_may_be_searched(data: bytes, start: int, end: int | None) -> None:
     """`start` and `end` mean what they mean to bytes.find; a pair that is cut by them is none."""
-    for twin in TWINS.values():
+    for each in TWINS.values():
         for kind in (bytes, bytearray, memoryview):
-            assert twin.find_crlf(kind(data), start, end) == data.find(b"\r\n", start, end)
+            assert each.find_crlf(kind(data), start, end) == data.find(b"\r\n", start, end)
             found = data.find(b"\r\n\r\n", start, end)
-            assert twin.find_double_crlf(kind(data), start, end) == (found + 4 if found >= 0 else -1)
+            assert each.find_double_crlf(kind(data), start, end) == (found + 4 if found >= 0 else -1)
 
 
 def test_the_search_is_public() -> None:

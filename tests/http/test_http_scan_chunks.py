@@ -6,17 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.http.scanning import TWINS, Twin
+from tests.http.scanning import twin as twin
 
 from nimloop_http._scan_py import MOST_PIECES
 
 LINE = -1  # a line with a size is next
 ROOM = 1 << 40
-
-
-@pytest.fixture(params=TWINS)
-def twin(request: pytest.FixtureRequest) -> Twin:
-    """Take each twin that is there."""
-    return TWINS[request.param]
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray])
@@ -125,7 +120,7 @@ def test_the_twins_agree(data: bytes, start: int, left: int, room: int, line: in
 @given(data=chunks(), cut=st.integers(0, 200), room=st.integers(0, 90) | st.just(ROOM))
 def test_in_two_steps_it_is_the_same(data: bytes, cut: int, room: int) -> None:
     """What stops at the end of the first piece goes on with the second."""
-    for twin in TWINS.values():
-        place, left, size, body = twin.join_chunks(data[:cut], 0, LINE, room, 16)
-        last, missing, more, rest = twin.join_chunks(data, place, left, room - size, 16)
-        assert (last, missing, size + more, body + rest) == twin.join_chunks(data, 0, LINE, room, 16)
+    for each in TWINS.values():
+        place, left, size, body = each.join_chunks(data[:cut], 0, LINE, room, 16)
+        last, missing, more, rest = each.join_chunks(data, place, left, room - size, 16)
+        assert (last, missing, size + more, body + rest) == each.join_chunks(data, 0, LINE, room, 16)

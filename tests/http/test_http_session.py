@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.http.serving import Answer, Client, OnRequest, Site, counting_listener, parse, request
+from tests.support.descriptors import file_with
 
 from nimloop_core.testing import FakeClock
 from nimloop_http import HttpRequest, HttpResponse, Limits, ResponseStream, Timeouts
@@ -39,13 +40,6 @@ def many(count: int, first: int = 0) -> bytes:
 def bodies(answers: list[Answer]) -> list[str]:
     """Return the bodies as text."""
     return [answer.body.decode() for answer in answers]
-
-
-def file_with(data: bytes) -> int:
-    """Open a nameless file."""
-    fd = os.memfd_create("content")
-    os.write(fd, data)
-    return fd
 
 
 # Order ---------------------------------------------------------------------------------------------------------------

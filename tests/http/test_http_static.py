@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from email.utils import formatdate, parsedate_to_datetime
 from html import unescape
 from pathlib import Path
@@ -27,6 +26,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.support.privileges import unprivileged
+from tests.support.turning import PATIENCE
 
 from nimloop_core import Loop
 from nimloop_http import (
@@ -47,8 +48,6 @@ from nimloop_http.errors import ResponseSentError
 T = TypeVar("T")
 
 SECRET = b"SECRET"
-NOBODY = 65534
-PATIENCE = 20.0  # seconds before a test gives up; nothing ever waits for it
 SMALL = 32768  # up to here a file is read; a larger one goes by sendfile
 
 pytestmark = [
@@ -746,19 +745,6 @@ def test_a_root_that_cannot_be_served(name: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(expected):
             StaticFiles(tmp_path / name)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Live as somebody for whom permissions count."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 # Listings -------------------------------------------------------------------------------------------------------

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
+from tests.support.turning import PATIENCE
 
 from nimloop_core import Loop
 from nimloop_http._workers import WorkerPool, call_soon
-
-PATIENCE = 20.0
 
 
 def ended(name: str) -> bool:

@@ -905,11 +905,8 @@ def test_the_loop_ends_before_the_application(target: str) -> None:
     assert closed.is_set() == (target == "/")
 
 
-@pytest.mark.interpreted
-def test_the_loop_is_closed_while_the_application_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody tells its thread, which looks from time to time."""
-    monkeypatch.setattr(_wsgicall, "_LOOK_SECONDS", 0.01)
-    closed = threading.Event()
+def endless_app(closed: threading.Event) -> WSGIApplication:
+    """Make an application that never ends of its own accord, and says when it was closed."""
 
     def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [])
@@ -919,7 +916,16 @@ def test_the_loop_is_closed_while_the_application_waits_for_room(monkeypatch: py
         finally:
             closed.set()
 
-    with WsgiBridge(app, threads=1) as bridge, Site() as site:
+    return app
+
+
+@pytest.mark.interpreted
+def test_the_loop_is_closed_while_the_application_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody tells its thread, which looks from time to time."""
+    monkeypatch.setattr(_wsgicall, "_LOOK_SECONDS", 0.01)
+    closed = threading.Event()
+
+    with WsgiBridge(endless_app(closed), threads=1) as bridge, Site() as site:
         site.start(bridge.serve)
         client = site.dial(receive_buffer=4096)
         client.send(request())
@@ -995,15 +1001,7 @@ def test_nobody_waits_for_a_client_that_reads_nothing() -> None:
     """The time-out for writing cuts it off, and the application hears of it."""
     closed = threading.Event()
 
-    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        start_response("200 OK", [])
-        try:
-            while True:
-                yield LARGE
-        finally:
-            closed.set()
-
-    with WsgiBridge(app, threads=1) as bridge, Site(clock=FakeClock(start=1000.0)) as site:
+    with WsgiBridge(endless_app(closed), threads=1) as bridge, Site(clock=FakeClock(start=1000.0)) as site:
         site.start(bridge.serve)
         client = site.dial(receive_buffer=4096)
         client.send(request())

@@ -12,3 +12,10 @@ def is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def file_with(data: bytes) -> int:
+    """Open a nameless file with some content."""
+    fd = os.memfd_create("content")
+    os.write(fd, data)
+    return fd

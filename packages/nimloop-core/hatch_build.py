@@ -28,7 +28,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = "nimloop_core"
 C_MODULES = ("backends/_epoll_c",)
 C_PLATFORMS = ("linux",)
-COMPILED_MODULES = ("_deadlines", "_loop", "_signals", "_stats", "_timers", "_watchers")
+COMPILED_MODULES = ("_deadlines", "_inbox", "_iteration", "_loop", "_signals", "_stats", "_timers", "_watchers")
 
 _MODES = ("off", "auto", "require", "full")
 _MYPY = "mypy==2.4.1"  # exact: the compiler is a part of it

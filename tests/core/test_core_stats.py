@@ -304,7 +304,7 @@ def test_without_measuring_a_callback_is_called_as_it_is(fake: FakeBackend, cloc
         assert not loop._guarded
         loop.call_soon(ignore)
         loop.call_soon_threadsafe(ignore)
-        assert list(loop._deferred) == list(loop._posted) == [ignore]
+        assert list(loop._deferred) == list(loop._inbox.calls) == [ignore]
         timers = [loop.call_later(1, ignore), loop.call_at(9e3, ignore), loop.call_every(1, ignore)]
         assert [each._callback for each in timers] == [ignore] * 3
         assert loop.add_idle(ignore).callback is ignore

@@ -1,13 +1,6 @@
-"""The loop: one thread, callbacks, and eight steps over and over.
+"""The loop: what one thread may ask of it, and the few things that any other may.
 
-1. deferred callbacks that were queued before this iteration
-2. calls from other threads
-3. timers that are due, all taken out before any runs
-4. wait, no longer than the next timer, and not at all when something is ready
-5. dispatch, skipping stale events (4 and 5 are the backend's `poll`)
-6. timers that came due meanwhile
-7. sweep retired watchers
-8. idle callbacks, if step 5 called nobody
+What it does with that, over and over, is told in `nimloop_core._iteration`.
 """
 
 from __future__ import annotations
@@ -18,7 +11,6 @@ import threading
 import time
 import traceback
 import warnings
-from collections import deque
 from math import ceil
 from types import TracebackType
 from typing import Final, Self, final
@@ -27,23 +19,21 @@ from nimloop_core import backends
 from nimloop_core._buffers import BufferPool
 from nimloop_core._guard import ThreadGuard
 from nimloop_core._idle import IdleHandler
+from nimloop_core._inbox import Inbox
+from nimloop_core._iteration import Iteration
 from nimloop_core._report import Reporter
 from nimloop_core._signals import SignalHandler, SignalHub
-from nimloop_core._stats import LoopStats, MeasuredCallback, Monitor
+from nimloop_core._stats import LoopStats, Monitor
 from nimloop_core._timers import MAX_SECONDS, Timer, TimerWheel, to_ns
 from nimloop_core._watchers import Backend, Watcher, WatcherTable
 from nimloop_core.abc import Callback, Clock, EventCallback, ExceptionHandler, HasFileno
-from nimloop_core.errors import DelayError, LoopClosedError, LoopRunningError
+from nimloop_core.errors import DelayError, LoopRunningError
 
 # Compiled, a builtin is looked up in its module by name for every call, which costs more than the call does.
 _callable: Final = callable
 
 READ_BUFFER_BYTES: Final = 65536
 _SLOW_CALLBACK: Final = 0.1  # seconds: what a person begins to notice, and asyncio's choice too
-
-# Kernels count a wait in milliseconds in a C int, 24 days at most; Python raises OverflowError beyond. A day is short
-# of that, and waking up once a day costs nothing.
-_MAX_WAIT_NS: Final = 86_400 * 1_000_000_000
 
 
 @final
@@ -92,24 +82,16 @@ class Loop:
         self._report: Final[ExceptionHandler] = self._reporter.report
         self._watchers: Final = WatcherTable(self._backend, self._report, self._guard)
         self._signals: Final = SignalHub(self._watchers, self._report)
-        self._deferred: Final[deque[Callback]] = deque()
-        self._idle: Final[dict[IdleHandler, None]] = {}
-        self._posted: Final[deque[Callback]] = deque()
-        # Guards _posted, _woken, and the backend's wake against close. Re-entrant, because a signal may call stop()
-        # in its middle.
-        self._lock: Final = threading.RLock()
-        self._woken = False
-        self._stopping = False
+        self._inbox: Final = Inbox(self._backend)
+        self._iteration: Final = Iteration(self._backend, self._watchers, self._wheel, self._inbox, self._report)
+        self._deferred: Final = self._iteration.deferred
+        self._idle: Final = self._iteration.idle
         self._running = False
-        self._closed = False
         self._debug: Final = debug
         self._monitor: Final = None if slow_callback_ns is None else Monitor(clock, slow_callback_ns)
         # Whether calls have to take the slow way in: nothing but this is looked at in the ordinary case.
         self._guarded = debug or self._monitor is not None
         self._made = _callers() if debug else None
-        self._iterations = 0
-        self._events = 0
-        self._fired = 0
 
     # What may be asked of a loop ------------------------------------------------------------------------------
 
@@ -126,7 +108,7 @@ class Loop:
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return self._inbox.closed
 
     @property
     def exception_handler(self) -> ExceptionHandler:
@@ -145,15 +127,15 @@ class Loop:
     @property
     def stats(self) -> LoopStats:
         """A snapshot of what the loop has done and has to do."""
-        monitor = self._monitor
+        monitor, iteration = self._monitor, self._iteration
         return LoopStats(
             backend=self._backend.name,
-            iterations=self._iterations,
-            events=self._events,
-            timers_fired=self._fired,
+            iterations=iteration.count,
+            events=iteration.events,
+            timers_fired=iteration.timers_fired,
             watchers=len(self._watchers),
             timers=self._wheel.pending,
-            ready=len(self._deferred) + len(self._posted),
+            ready=len(self._deferred) + len(self._inbox.calls),
             longest_callback=None if monitor is None else monitor.longest_ns / 1e9,
         )
 
@@ -169,9 +151,9 @@ class Loop:
 
     def next_deadline(self) -> float | None:
         """Return in how many seconds the loop has to run again whatever its descriptor says; None for never."""
-        if self._posted or self._wheel.late:  # left over when Ctrl+C ended an iteration
+        if self._inbox.calls or self._wheel.late:  # left over when Ctrl+C ended an iteration
             return 0.0
-        wait_ns = self._wait_ns(-1)
+        wait_ns = self._iteration.wait_ns(-1)
         return None if wait_ns < 0 else wait_ns / 1e9
 
     def time(self) -> float:
@@ -193,13 +175,7 @@ class Loop:
         """Like `call_soon`, from any thread: the loop is woken up."""
         if self._monitor is not None or not _callable(callback):
             callback = self._measured(callback)
-        with self._lock:
-            if self._closed:
-                raise _closed()
-            self._posted.append(callback)
-            if not self._woken:
-                self._woken = True
-                self._backend.wake()
+        self._inbox.post(callback)
 
     def call_later(self, delay: float, callback: Callback) -> Timer:
         """Call back once, `delay` seconds from now; never early.
@@ -270,8 +246,8 @@ class Loop:
         self._enter()
         try:
             while True:
-                self._iterate(-1)
-                if self._stopping:
+                self._iteration.run(-1)
+                if self._inbox.stopping:
                     return
         finally:
             self._leave()
@@ -281,16 +257,13 @@ class Loop:
         timeout_ns = -1 if timeout is None else to_ns(timeout)
         self._enter()
         try:
-            self._iterate(timeout_ns)
+            self._iteration.run(timeout_ns)
         finally:
             self._leave()
 
     def stop(self) -> None:
         """Make `run` return at the end of its iteration, or the next `run` after its first one. Any thread."""
-        with self._lock:
-            if not self._closed:
-                self._stopping = True
-                self._wake()
+        self._inbox.stop()
 
     def close(self) -> None:
         """Run what `call_soon` has queued, then end everything: timers, watchers, signals, the backend.
@@ -300,23 +273,22 @@ class Loop:
         """
         if self._running:
             raise LoopRunningError("a running loop cannot be closed: call stop() and close it after run() returns")
-        if self._closed:
+        if self.closed:
             return
         try:
             # Last words: the end of a connection, for one, is reported through the queue.
             for _ in range(len(self._deferred)):
                 if self._deferred:  # not closed by one of them
-                    self._call(self._deferred.popleft())
+                    self._iteration.call(self._deferred.popleft())
         finally:
             self._release()
 
     def _release(self) -> None:
         self._signals.close()
-        with self._lock:
-            self._closed = self._guarded = True
-            self._watchers.clear()
-            self._backend.close()
-            self._posted.clear()
+        self._inbox.close()  # from here, no other thread wakes the backend
+        self._guarded = True
+        self._watchers.clear()
+        self._backend.close()
         self._deferred.clear()
         for idle in list(self._idle):
             idle.release()
@@ -332,7 +304,8 @@ class Loop:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
+        inbox: Inbox | None = getattr(self, "_inbox", None)  # else there was an exception in the middle of __init__
+        if inbox is not None and not inbox.closed:
             made = f"; made by\n{''.join(traceback.format_list(self._made))}" if self._made else ""
             try:
                 warnings.warn(f"unclosed {self!r}{made}", ResourceWarning, source=self, stacklevel=2)
@@ -343,14 +316,13 @@ class Loop:
                     self._backend.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "running" if self._running else "idle"
+        state = "closed" if self.closed else "running" if self._running else "idle"
         return f"<Loop {state} backend={self._backend.name} timers={self._wheel.pending}>"
 
     # Inside ---------------------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
-        if self._closed:
-            raise _closed()
+        self._inbox.check()
         if self._running:
             raise LoopRunningError("the loop is running already; a callback cannot run it again")
         if self._guard is not None:
@@ -358,7 +330,7 @@ class Loop:
         self._running = True
 
     def _leave(self) -> None:
-        self._stopping = self._running = False
+        self._inbox.stopping = self._running = False
         if self._guard is not None:
             self._guard.owner = 0
 
@@ -368,8 +340,7 @@ class Loop:
         return self._measured(callback)
 
     def _check(self) -> None:
-        if self._closed:
-            raise _closed()
+        self._inbox.check()
         if self._guard is not None:
             self._guard.check()
 
@@ -383,77 +354,11 @@ class Loop:
         timeout_ns = -1 if timeout is None else to_ns(max(0.0, timeout))
         self._enter()
         try:
-            self._iterate(timeout_ns, hosted=True)
+            self._iteration.run(timeout_ns, hosted=True)
         finally:
             self._leave()
-
-    def _iterate(self, timeout_ns: int, *, hosted: bool = False) -> None:
-        wheel = self._wheel
-        # 1. deferred
-        deferred = self._deferred
-        called = len(deferred)
-        for _ in range(called):
-            self._call(deferred.popleft())
-        # 2. from other threads
-        if self._woken or self._posted:
-            called += 1
-            self._run_posted()
-        # 3. timers
-        if wheel.pending:
-            fired = wheel.fire_due(self.clock(), self._report)
-            called += fired
-            self._fired += fired
-        # 4. wait, 5. dispatch
-        wait_ns = 0 if hosted and called else self._wait_ns(timeout_ns)
-        called = self._backend.poll(wait_ns, self._watchers)
-        self._iterations += 1
-        self._events += called
-        # 6. timers again
-        if wheel.pending:
-            self._fired += wheel.fire_due(self.clock(), self._report)
-        # 7. sweep
-        if self._watchers.retired:
-            self._watchers.sweep()
-        # 8. idle
-        if called == 0 and self._idle:
-            for handler in list(self._idle):
-                if handler in self._idle:  # not cancelled by one before it
-                    self._call(handler.callback)
-
-    def _wait_ns(self, timeout_ns: int) -> int:
-        if self._deferred or self._woken or self._stopping:
-            return 0
-        wheel = self._wheel
-        if wheel.pending:  # else next_ns may be the past, where a cancelled timer was
-            left = max(0, wheel.next_ns - self.clock())
-            if timeout_ns < 0 or left < timeout_ns:
-                timeout_ns = left
-        return min(timeout_ns, _MAX_WAIT_NS)
-
-    def _run_posted(self) -> None:
-        with self._lock:
-            # The flag first: what a signal handler posts right here then wakes the loop once more.
-            self._woken = False
-            count = len(self._posted)
-        for _ in range(count):
-            self._call(self._posted.popleft())
-
-    def _wake(self) -> None:
-        if not self._woken:
-            self._woken = True
-            self._backend.wake()
-
-    def _call(self, callback: Callback) -> None:
-        try:
-            callback()
-        except Exception as error:
-            self._report(error, callback.callback if isinstance(callback, MeasuredCallback) else callback)
 
 
 def _callers() -> list[traceback.FrameSummary]:
     """Return who made a loop: compiled, this module has no frames of its own to leave out."""
     return [frame for frame in traceback.extract_stack(limit=9) if frame.filename != __file__]
-
-
-def _closed() -> LoopClosedError:
-    return LoopClosedError("the loop is closed")

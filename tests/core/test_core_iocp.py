@@ -24,8 +24,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.core.seeing import Pair, Seen, note
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
-from nimloop_core.backends import _afd, available, create, iocp
-from nimloop_core.backends._afd import PollRecord, System, WindowsPort
+from nimloop_core.backends import _afd, _port, available, create, iocp
+from nimloop_core.backends._afd import PollRecord
+from nimloop_core.backends._kernel32 import System
+from nimloop_core.backends._port import WindowsPort
 from nimloop_core.backends.iocp import IocpBackend
 
 if sys.platform != "win32":
@@ -1142,7 +1144,7 @@ def test_no_port_and_no_post(calls: Calls) -> None:
 def test_the_socket_underneath(calls: Calls) -> None:
     """At once; or a layer down, where a layer refuses; or an error instead of a circle."""
     port = WindowsPort(calls.system())
-    base, below = _afd.SIO_BASE_HANDLE, _afd.SIO_BSP_HANDLE_POLL
+    base, below = _port.SIO_BASE_HANDLE, _port.SIO_BSP_HANDLE_POLL
     calls.error = 10022
     calls.layers = {(4, base): 4, (8, below): 12, (12, below): 16, (16, base): 20, (24, below): 24}
     assert port.base_handle(4) == 4
@@ -1151,7 +1153,7 @@ def test_the_socket_underneath(calls: Calls) -> None:
         port.base_handle(24)
     with pytest.raises(OSError, match="10022"):
         port.base_handle(28)
-    calls.error = _afd.WSAENOTSOCK
+    calls.error = _port.WSAENOTSOCK
     with pytest.raises(OSError, match="only sockets") as caught:
         port.base_handle(32)
     assert caught.value.errno == errno.ENOTSOCK
@@ -1167,10 +1169,10 @@ def test_a_poll_in_the_words_of_windows(calls: Calls) -> None:
     info = record.address + _afd.INFO_OFFSET
     assert calls.log[-1] == ("control", 80, 0x12024, info, 32, info, 32, 0, record.address)
     calls.results["control"] = 0
-    calls.error = _afd.ERROR_IO_PENDING
+    calls.error = _port.ERROR_IO_PENDING
     port.submit(80, record)
     assert record.submitted
-    for code, number in [(_afd.ERROR_INVALID_HANDLE, errno.EBADF), (1450, errno.ENOMEM), (87, errno.EIO)]:
+    for code, number in [(_port.ERROR_INVALID_HANDLE, errno.EBADF), (1450, errno.ENOMEM), (87, errno.EIO)]:
         calls.error = code
         with pytest.raises(OSError) as caught:
             port.submit(80, record)
@@ -1185,9 +1187,9 @@ def test_a_cancellation_in_the_words_of_windows(calls: Calls) -> None:
     port.cancel(80, record)
     assert calls.log[-1] == ("cancel", 80, record.address)
     calls.results["cancel"] = 0
-    calls.error = _afd.ERROR_NOT_FOUND
+    calls.error = _port.ERROR_NOT_FOUND
     port.cancel(80, record)
-    calls.error = _afd.ERROR_INVALID_HANDLE
+    calls.error = _port.ERROR_INVALID_HANDLE
     with pytest.raises(OSError):
         port.cancel(80, record)
 
@@ -1203,7 +1205,7 @@ def test_a_wait_in_the_words_of_windows(calls: Calls) -> None:
     assert [port.completed(index) for index in range(3)] == [8, 0, 24]
     assert calls.log.count(("remove", 70, 64, 500, 0)) == 1
     port.release()
-    calls.error = _afd.WAIT_TIMEOUT
+    calls.error = _port.WAIT_TIMEOUT
     assert port.wait(128, 0) == 0
     port.release()
     calls.error = 6
@@ -1221,7 +1223,7 @@ def test_an_interrupted_timeout_is_not_taken_for_a_completion(calls: Calls) -> N
     calls.batches = [[8]]
     port.wait(64, 0)
     port.release()
-    calls.error = _afd.WAIT_TIMEOUT
+    calls.error = _port.WAIT_TIMEOUT
     system = calls.system()
 
     def interrupt() -> int:

@@ -62,9 +62,8 @@ from nimloop_core.backends._afd import (
     STATUS_PENDING,
     STATUS_SUCCESS,
     PollRecord,
-    Port,
-    WindowsPort,
 )
+from nimloop_core.backends._port import Port, WindowsPort
 
 _MIN_EVENTS: Final = 64
 _MAX_EVENTS: Final = 4096

@@ -23,10 +23,16 @@ def nimloop_ws() -> ModuleType:
 
 
 def answer(req: HttpRequest, res: HttpResponse) -> None:
-    """Say who answers; ``/hang`` and ``/wait`` take a minute, or until somebody says so."""
+    """Say who answers; ``/hang``, ``/spin`` and ``/wait`` take a minute, or until somebody says so."""
     match req.path:
         case "/hang":
+            os.write(2, b"/hang is under way\n")
             time.sleep(60)
+        case "/spin":
+            os.write(2, b"/spin is under way\n")
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                pass
         case "/wait":
             waiting.set()
             released.wait()
@@ -63,6 +69,15 @@ def make(server: HttpServer) -> OnRequest:
 
     def handle(_req: HttpRequest, res: HttpResponse) -> None:
         res.send(f"{server.loop.running} {server.stats.accepted > 0}")
+
+    return handle
+
+
+def make_with(data: bytes, _server: HttpServer) -> OnRequest:
+    """A factory that was bound to data, whose handler tells how much."""
+
+    def handle(_req: HttpRequest, res: HttpResponse) -> None:
+        res.send(str(len(data)))
 
     return handle
 

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from tests.mt.conftest import Provoked
 from tests.mt.running import Program
 from tests.mt.serving import PATIENCE, Mode, ask, members, read_all, seen, serving, until
 
-from nimloop_mt import MultiThreadHttpServer
+from nimloop_mt import MultiThreadHttpServer, WorkerStartError
 from nimloop_mt._hosts import Spawned, describe_exit
 from nimloop_mt._supervisor import Supervisor
 
@@ -72,6 +73,62 @@ def test_workers_end_when_the_supervisor_is_killed(how: tuple[str, ...]) -> None
         until(lambda: not any(runs(pid) for pid in workers))
         with pytest.raises(ConnectionRefusedError):
             ask(port)
+
+
+@pytest.mark.parametrize("how", [(), ("--fork",)])
+@pytest.mark.parametrize("path", ["/hang", "/spin"])
+def test_a_worker_that_hangs_ends_when_the_supervisor_is_killed(path: str, how: tuple[str, ...]) -> None:
+    """Although its loop does not run: it sleeps, or is busy, for longer than this test waits."""
+    arguments = ("--mode", "processes", "--workers", "1", "--grace", "0.1", *how)
+    with (
+        Program("tests.mt.handlers:answer", *arguments) as program,
+        socket.create_connection(("127.0.0.1", program.port), PATIENCE) as client,
+    ):
+        (worker,) = children(program.pid)
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        program.errors_until(f"{path} is under way")
+        program.send(signal.SIGKILL)
+        until(lambda: not runs(worker))
+        assert read_all(client) == b""
+
+
+@pytest.mark.parametrize("how", [(), ("--fork",)])
+def test_a_worker_that_has_not_begun_ends_when_the_supervisor_is_killed(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """The module of its handler is still being imported."""
+    text = "import os, time\nos.write(2, b'importing\\n')\ntime.sleep(60)\n"
+    (tmp_path / "endless.py").write_text(text)
+    with Program("endless:answer", "--mode", "processes", "--workers", "1", *how, cwd=tmp_path) as program:
+        program.errors_until("importing")
+        (worker,) = children(program.pid)
+        program.send(signal.SIGKILL)
+        until(lambda: not runs(worker))
+
+
+@pytest.mark.parametrize("how", [(), ("--fork",)])
+def test_a_worker_that_drains_is_left_the_grace_that_it_was_given(tmp_path: Path, how: tuple[str, ...]) -> None:
+    """Also when the supervisor dies meanwhile: what is under way is answered."""
+    text = (
+        "import os, time\n"
+        "def answer(req, res):\n"
+        "    os.write(2, b'under way\\n')\n"
+        "    while not os.path.exists('go'):\n"
+        "        time.sleep(0.01)\n"
+        "    res.send('late')\n"
+    )
+    (tmp_path / "slow.py").write_text(text)
+    arguments = ("--mode", "processes", "--workers", "1", *how)
+    with (
+        Program("slow:answer", *arguments, cwd=tmp_path) as program,
+        socket.create_connection(("127.0.0.1", program.port), PATIENCE) as client,
+    ):
+        (worker,) = children(program.pid)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        program.errors_until("under way")
+        program.send(signal.SIGKILL)
+        until(lambda: not runs(program.pid))
+        (tmp_path / "go").touch()
+        assert b"late" in read_all(client)
+        until(lambda: not runs(worker))
 
 
 IGNORING_CHILDREN = """
@@ -194,16 +251,47 @@ def test_members_of_threads_have_no_process() -> None:
         assert len(members(server)) == 2
 
 
-def test_a_process_that_ends_before_it_is_told_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is noticed like any other end. The settings are more than a pipe takes."""
+LONG = bytes(1 << 20)  # more than a pipe takes
+
+
+def test_a_process_that_ends_before_it_is_told_anything(
+    monkeypatch: pytest.MonkeyPatch, descriptors: Callable[[], set[str]]
+) -> None:
+    """It is noticed like any other end, and nothing is left behind."""
+    before = descriptors()
     program = shutil.which("true")
     assert program is not None
     monkeypatch.setattr(sys, "executable", program)
     near, far = socket.socketpair()
     with near, far:
-        host = Spawned(bytes(1 << 20), [], near, None)
+        host = Spawned(LONG, [], near, None)
         until(host.ended)
         assert host.ended() == "exit status 0"
+    until(lambda: descriptors() == before)
+
+
+def test_a_process_that_does_not_read_what_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, descriptors: Callable[[], set[str]]
+) -> None:
+    """The supervisor does not wait for it, and kills it once it has taken too long to begin."""
+    before = descriptors()
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o700)
+    server = MultiThreadHttpServer(
+        factory=partial(handlers.make_with, LONG), workers=1, mode="processes", start_timeout=0.5
+    )
+    monkeypatch.setattr(sys, "executable", str(program))
+    server.listen("127.0.0.1", 0)
+    with server, pytest.raises(WorkerStartError, match="was starting for too long"):
+        server.start()
+    until(lambda: descriptors() == before)
+
+
+def test_settings_of_any_size_are_told() -> None:
+    """A factory may be a bound one, with data."""
+    with serving(MultiThreadHttpServer(factory=partial(handlers.make_with, LONG), workers=2, mode="processes")) as port:
+        assert ask(port)[2] == str(len(LONG))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

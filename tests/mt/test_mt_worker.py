@@ -200,7 +200,7 @@ def test_a_socket_that_cannot_be_served_is_told() -> None:
     near, far = socket.socketpair()
     datagrams = socket.socket(type=socket.SOCK_DGRAM)
     with far:
-        run_worker(settings(), [datagrams], near, None, process=False)
+        run_worker(settings(), [datagrams], near, None)
         (line, rest) = far.recv(1000).split(b"\n")
         assert rest == b""
         said = json.loads(line)
@@ -214,5 +214,5 @@ def test_a_worker_that_cannot_begin_when_nobody_is_there_any_more() -> None:
     """It just ends."""
     near, far = socket.socketpair()
     far.close()
-    run_worker(settings("nowhere:x"), [], near, None, process=False)
+    run_worker(settings("nowhere:x"), [], near, None)
     assert near.fileno() == -1

@@ -10,6 +10,7 @@ import socket
 import sys
 import types
 
+from nimloop_mt._guard import Guard
 from nimloop_mt._hosts import prepare_signals
 from nimloop_mt._worker import run_worker
 
@@ -20,6 +21,7 @@ def main() -> None:
     control, *sockets = (socket.socket(fileno=int(fd)) for fd in sys.argv[2:])
     for sock in (control, *sockets):
         sock.set_inheritable(False)  # a program that the handler starts would keep the port, after our end too
+    guard = Guard(control)
     prepare_signals()
     try:
         path: str | None = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our parent
@@ -38,7 +40,7 @@ def main() -> None:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
         )
-    run_worker(settings, sockets, control, cpu, process=True)
+    run_worker(settings, sockets, control, cpu, guard)
 
 
 def _become(path: str) -> None:

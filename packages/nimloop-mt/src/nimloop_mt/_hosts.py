@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Protocol, final
 
+from nimloop_mt._guard import Guard
 from nimloop_mt._settings import Settings
 from nimloop_mt._worker import run_worker
 from nimloop_mt.errors import ModeError, WorkerStartError
@@ -77,13 +79,14 @@ class Spawned:
             pass_fds=fds,
             process_group=0,  # Ctrl+C is for the supervisor, which says once what is to be done
         )
-        assert self._child.stdin is not None
-        try:
-            with self._child.stdin as pipe:
-                pipe.write(settings)
-        except BrokenPipeError:
-            pass  # it ended before it could ask, which is noticed like any other end
         self.pid: Final = self._child.pid
+        # A pipe takes 64 KiB (pipe(7)); the supervisor must not wait here, it ends who does not read the rest in time.
+        threading.Thread(target=self._tell, args=(settings,), name="nimloop-mt-settings", daemon=True).start()
+
+    def _tell(self, settings: bytes) -> None:
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError), self._child.stdin as pipe:  # it ended, which is noticed like any other end
+            pipe.write(settings)
 
     def ended(self) -> str | None:
         code = self._child.poll()
@@ -118,7 +121,7 @@ class Forked:
             try:
                 for fd in foreign:
                     os.close(fd)
-                run_worker(settings, sockets, control, cpu, process=True)
+                run_worker(settings, sockets, control, cpu, Guard(control))
                 code = 0
             finally:
                 os._exit(code)  # whatever was under way in the parent is not ours to finish
@@ -156,8 +159,8 @@ class Threaded:
     def __init__(
         self, settings: Settings, sockets: Sequence[socket.socket], control: socket.socket, cpu: int | None, name: str
     ) -> None:
-        run: Callable[[], None] = lambda: run_worker(settings, sockets, control, cpu, process=False)  # noqa: E731
-        self._thread: Final = threading.Thread(target=run, name=name, daemon=True)
+        given = (settings, sockets, control, cpu)
+        self._thread: Final = threading.Thread(target=run_worker, args=given, name=name, daemon=True)
         self._thread.start()
 
     def ended(self) -> str | None:

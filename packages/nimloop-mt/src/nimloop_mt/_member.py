@@ -26,11 +26,11 @@ from typing import Final, Protocol, cast, final
 from nimloop_core import READ, Loop, Timer, Watcher
 from nimloop_http import ServerStats
 from nimloop_mt._channel import Channel, Message
+from nimloop_mt._guard import SLACK
 from nimloop_mt._hosts import Host
 
 _POLL: Final = 0.02  # seconds between two looks, where the kernel does not tell of the end
 _LINGER: Final = 5.0  # seconds to end in, once the channel is closed
-_SLACK: Final = 2.0  # seconds beyond the grace that a worker has anyway to report and end
 _UNKILLABLE: Final = 10.0  # seconds; then the kernel itself holds on to it, in a read from a lost disk for instance
 _SLOW: Final = 1.0  # seconds without a report, after which somebody else had better take its connections
 
@@ -111,7 +111,7 @@ class Member:
             return
         starting = self.state is State.STARTING
         self.state = State.DRAINING
-        self.deadline = self._loop.time() + grace + _SLACK
+        self.deadline = self._loop.time() + grace + SLACK
         self.channel.send({"do": "drain", "grace": grace})
         if starting and self.host is not None:
             self.host.interrupt()

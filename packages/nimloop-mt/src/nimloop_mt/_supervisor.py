@@ -221,7 +221,7 @@ class Supervisor:
         self.members.append(member)
         try:
             member.attach(self._launch(member, theirs))
-        except OSError as error:  # no process or no memory left
+        except (OSError, RuntimeError) as error:  # no process, no thread or no memory left
             member.kill(f"cannot be started: {error}")
         finally:
             theirs.close()

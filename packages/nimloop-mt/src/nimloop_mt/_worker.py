@@ -21,6 +21,7 @@ from nimloop_core import Loop, Timer
 from nimloop_http import HttpServer
 from nimloop_http.command import ApplicationError
 from nimloop_mt._channel import Channel, Message
+from nimloop_mt._guard import Guard
 from nimloop_mt._settings import Settings
 
 _LINGER: Final = 1.0  # seconds that idle connections are kept for a request that is on its way
@@ -31,9 +32,11 @@ _log: Final = logging.getLogger("nimloop.mt")
 
 @final
 class _Worker:
-    def __init__(self, loop: Loop, control: socket.socket, server: HttpServer) -> None:
+    def __init__(self, loop: Loop, control: socket.socket, server: HttpServer, guard: Guard | None = None) -> None:
         self._loop: Final = loop
         self._server: Final = server
+        self._guard: Final = guard
+        self._allow(server.timeouts.grace)
         self._leaving: Timer | None = None
         self.channel: Final = Channel(loop, control, self._on_message, self.drain)
 
@@ -46,10 +49,15 @@ class _Worker:
         if self._server.stopping:
             return
         left = self._server.timeouts.grace if grace is None else grace
+        self._allow(left)
         end = self._loop.time() + left
         farewell = self._loop.time() + min(_LINGER, left / 2)
         self._server.retire()
         self._leaving = self._loop.call_every(_LOOK, lambda: self._leave(farewell, end))
+
+    def _allow(self, grace: float) -> None:
+        if self._guard is not None:
+            self._guard.grace = grace
 
     def _leave(self, farewell: float, end: float) -> None:
         """Close what is still idle at the time of the farewell, or everything when nobody is connected any more."""
@@ -91,14 +99,21 @@ class _Worker:
 
 
 def run_worker(
-    settings: Settings, sockets: Sequence[socket.socket], control: socket.socket, cpu: int | None, *, process: bool
+    settings: Settings,
+    sockets: Sequence[socket.socket],
+    control: socket.socket,
+    cpu: int | None,
+    guard: Guard | None = None,
 ) -> None:
-    """Serve on `sockets`, which are taken over, until the supervisor says otherwise or is gone."""
+    """Serve on `sockets`, which are taken over, until the supervisor says otherwise or is gone.
+
+    With a `guard` this process is the worker's own; else the thread is.
+    """
     try:
         if sys.platform == "linux" and cpu is not None:
             os.sched_setaffinity(0, {cpu})  # sched_setaffinity(2): 0 is this thread
         with Loop(settings.backend) as loop:
-            _serve(loop, settings, sockets, control, process=process)
+            _serve(loop, settings, sockets, control, guard)
     except BaseException as error:
         _log.debug("a worker could not begin", exc_info=True)
         _fail(control, error)
@@ -108,15 +123,17 @@ def run_worker(
         for sock in sockets:
             sock.close()
         control.close()
+        if guard is not None:
+            guard.hang_up()
 
 
 def _serve(
-    loop: Loop, settings: Settings, sockets: Sequence[socket.socket], control: socket.socket, *, process: bool
+    loop: Loop, settings: Settings, sockets: Sequence[socket.socket], control: socket.socket, guard: Guard | None
 ) -> None:
     with settings.build(loop) as server:
-        worker = _Worker(loop, control, server)
+        worker = _Worker(loop, control, server, guard)
         try:
-            if process:
+            if guard is not None:
                 loop.add_signal_handler(signal.SIGTERM, worker.on_term)
             for sock in sockets:
                 server.adopt(sock)

@@ -34,7 +34,7 @@ from nimloop_net import (
     NetError,
     TcpServer,
     _attempt,
-    _client,
+    _connector,
     connect,
     connect_unix,
 )
@@ -230,7 +230,7 @@ def test_connection_cannot_be_made(loop: Loop, until: Until, told: Told, monkeyp
     def refuse(*_arguments: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "no more watches")
 
-    monkeypatch.setattr(_client, "Connection", refuse)
+    monkeypatch.setattr(_connector, "Connection", refuse)
     with socket.create_server((LOCAL, 0)) as listener:
         port = listener.getsockname()[1]
         connect(loop, LOCAL, port, on_connect=told.on_connect, on_error=told.on_error)

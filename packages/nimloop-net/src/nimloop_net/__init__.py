@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from nimloop_net._channel import Address as Address
 from nimloop_net._channel import format_address as format_address
-from nimloop_net._client import Connector as Connector
-from nimloop_net._client import OnConnect as OnConnect
-from nimloop_net._client import OnConnectError as OnConnectError
 from nimloop_net._client import connect as connect
 from nimloop_net._client import connect_unix as connect_unix
 from nimloop_net._connection import Connection as Connection
@@ -17,6 +14,9 @@ from nimloop_net._connection import OnDrain as OnDrain
 from nimloop_net._connection import OnEof as OnEof
 from nimloop_net._connection import OnSecure as OnSecure
 from nimloop_net._connection import OnShutdown as OnShutdown
+from nimloop_net._connector import Connector as Connector
+from nimloop_net._connector import OnConnect as OnConnect
+from nimloop_net._connector import OnConnectError as OnConnectError
 from nimloop_net._inherited import inherited_sockets as inherited_sockets
 from nimloop_net._literals import SockAddress as SockAddress
 from nimloop_net._resolve import NameSource as NameSource

@@ -13,7 +13,7 @@ from nimloop_core import WRITE, Timer, Watcher
 from nimloop_net._literals import SockAddress, literal_of
 
 if TYPE_CHECKING:
-    from nimloop_net._client import Connector
+    from nimloop_net._connector import Connector
 
 UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
 _RETRY: Final = 0.01  # seconds until a Unix server's full queue is tried again

@@ -29,6 +29,7 @@ from nimloop_net import (
     WriteBufferFullError,
 )
 from nimloop_net._tls import TlsChannel
+from nimloop_net._tlsrecords import TlsRecords
 
 Until = Callable[[Callable[[], object]], None]
 Rest = Callable[[float], None]
@@ -644,7 +645,7 @@ def test_back_pressure(peered: Peered, until: Until) -> None:
     until(stuck)
     assert 0 < conn.write_buffer_size < len(data)
     assert conn.bytes_sent + conn.write_buffer_size == len(data)
-    assert len(conn._sock._pending) <= 70_000  # type: ignore[attr-defined]
+    assert len(conn._sock._records.pending) <= 70_000  # type: ignore[attr-defined]
     assert not drained
     assert peer.read(len(data)) == data
     until(lambda: drained == [conn])
@@ -790,13 +791,13 @@ def test_answers_that_nobody_takes(peered: Peered, until: Until) -> None:
     until(lambda: conn.bytes_sent)
     channel = conn._sock
     assert isinstance(channel, TlsChannel)
-    until(lambda: channel._pending)
+    until(lambda: channel._records.pending)
     got = collect(conn)
     rounds = 0
     while not told:
         rounds += 1
         assert rounds < 10
-        channel._outgoing.write(bytes(150_000))  # no client at hand is as rude, so that the answers are made up
+        channel._records.outgoing.write(bytes(150_000))  # no client at hand is as rude, so that the answers are made up
         peer.send(b"x")
         until(lambda rounds=rounds: len(got) == rounds)  # type: ignore[misc]
         conn.loop.run_once(0)
@@ -967,7 +968,10 @@ def test_300_connections_leak_nothing(
     """However they end, neither descriptors nor objects stay, and no collector is needed for that."""
 
     def alive() -> int:
-        return sum(type(each) in {Connection, TlsChannel, ssl.SSLObject, ssl.MemoryBIO} for each in gc.get_objects())
+        return sum(
+            type(each) in {Connection, TlsChannel, TlsRecords, ssl.SSLObject, ssl.MemoryBIO}
+            for each in gc.get_objects()
+        )
 
     server_side, client_side = server_context(), client_context()
     gc.collect()

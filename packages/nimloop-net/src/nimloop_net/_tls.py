@@ -20,21 +20,20 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
-from nimloop_core import ERROR, HUP, READ, WRITE, Timer, Watcher
+from nimloop_core import READ, WRITE, Timer, Watcher
 from nimloop_net import _state as st
 from nimloop_net._ending import end, guard
 from nimloop_net._io import receiver, socket_of
 from nimloop_net._tlsinfo import TlsInfo
+from nimloop_net._tlsrecords import RAW, TlsRecords
 from nimloop_net.errors import ConnectionClosedError, HandshakeTimeoutError, TruncatedError, WriteBufferFullError
 
 if TYPE_CHECKING:
     from nimloop_net._connection import Connection
 
-_RAW: Final = 68 << 10  # bytes per read from the socket: what 64 KiB are when they are encrypted
 _RAW_READS: Final = 8  # per turn, for a peer that sends records with nothing in them
 _PLAIN: Final = 65536  # bytes that are encrypted before the kernel has to take them: four records
 _QUOTA: Final = 1 << 20  # bytes per turn of sending: 2 to 3 ms of encryption
-_MAX_ANSWERS: Final = 1 << 18  # bytes of our answers to a peer that provokes them and takes none
 
 
 def start(
@@ -88,20 +87,14 @@ class TlsChannel:
 
     __slots__ = (
         "_alerted",
-        "_broken",
         "_claimed",
         "_connection",
-        "_drained",
         "_ended",
         "_established",
         "_failure",
-        "_finishing",
-        "_hung_up",
-        "_incoming",
         "_notified",
         "_on_secure",
-        "_outgoing",
-        "_pending",
+        "_records",
         "_reset",
         "_sock",
         "_ssl",
@@ -130,28 +123,24 @@ class TlsChannel:
             raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
         self._connection: Final = connection
         self._sock: Final = sock
-        self._incoming: Final = ssl.MemoryBIO()
-        self._outgoing: Final = ssl.MemoryBIO()
+        self._records: Final = TlsRecords(sock, received)
         if server_side:
             # A client that has the keys renewed over and over costs it little and the server a lot.
             context.options |= ssl.OP_NO_RENEGOTIATION
         self._ssl: Final = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+            self._records.incoming,
+            self._records.outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
         )
-        self._incoming.write(received)
         self.info: Final = TlsInfo(self._ssl)
         self._on_secure = on_secure
         self._established = False
-        self._pending: bytes | memoryview = b""  # goes to the kernel before anything else
         self._claimed = 0  # bytes at the front of the outbox whose encrypted form is not all in the kernel
         self._stash = b""  # read, because our close_notify may not overtake it, and not yet delivered
         self._failure: OSError | None = None  # comes after what was read together with it
-        self._broken: OSError | None = None  # the socket takes nothing more; what it has is read first
         self._ended = False  # the peer's close_notify was read
-        self._drained = False  # the last read has shown that the socket is empty
-        self._hung_up = False  # short reads show nothing any more
         self._notified = False  # our close_notify is out, or on its way
-        self._finishing = False  # FIN follows what is pending
         self._alerted = False  # the peer was told why: a reset could take that away from it
         self._reset = False
         self._wanted = 0
@@ -162,7 +151,7 @@ class TlsChannel:
     def begin(self, queued: bytes, timeout: float) -> None:
         """Watch the socket, send what was queued in plain text, and shake hands within `timeout` seconds."""
         loop = self._connection.loop
-        self._pending = queued
+        self._records.pending = queued
         self._watcher = loop.register(self._sock, 0, self.on_events, edge=True)
         self.edge = self._watcher.edge
         self._timer = loop.call_later(timeout, lambda: self._expired(timeout))
@@ -174,11 +163,7 @@ class TlsChannel:
         connection = self._connection
         if connection._state == st.CLOSED or not connection._started:
             return
-        if events & (READ | HUP | ERROR):
-            self._drained = False
-            self._hung_up = self._hung_up or events & (HUP | ERROR) != 0
-        if self._pending:
-            self._answer()
+        self._records.on_events(events)
         if not self._established:
             try:
                 self._shake_hands()
@@ -194,20 +179,21 @@ class TlsChannel:
 
     def _shake_hands(self) -> None:
         """Go on with the handshake as far as what has come allows."""
+        records = self._records
         while True:
             try:
                 self._ssl.do_handshake()
             except ssl.SSLWantReadError:
-                self._answer()
-                if self._drained or not self._receive():
-                    if self._broken is not None:
-                        raise self._broken from None
+                records.answer()
+                if records.drained or not records.receive():
+                    if records.broken is not None:
+                        raise records.broken from None
                     return
             except ssl.SSLError as error:
                 raise self._alert(error) from None
             else:
                 break
-        self._answer()
+        records.answer()
         self._established = True
         self._stop_timer()
         on_secure, self._on_secure = self._on_secure, None
@@ -229,11 +215,11 @@ class TlsChannel:
 
     def _alert(self, error: ssl.SSLError) -> OSError:
         """Tell the peer what is wrong with what it sent, and return what there is to report."""
-        self._answer()
+        self._records.answer()
         self._alerted = True
         if isinstance(error, ssl.SSLEOFError):
-            if self._broken is not None:
-                return self._broken  # a reset, which is reported only once, and the sending side was told
+            if self._records.broken is not None:
+                return self._records.broken  # a reset, which is reported only once, and the sending side was told
             where = "stream" if self._established else "handshake"
             return TruncatedError(f"the peer ended the connection in the middle of the TLS {where}")
         return error
@@ -244,6 +230,7 @@ class TlsChannel:
         """Decrypt what is here, at most as much as fits."""
         if not self._established:
             raise BlockingIOError
+        records = self._records
         filled = 0
         if self._stash:
             filled = min(len(buffer), len(self._stash))
@@ -251,36 +238,37 @@ class TlsChannel:
             self._stash = self._stash[filled:]
         if not self._ended and self._failure is None:
             filled = self._decrypt(buffer, filled)
-            if self._outgoing.pending:
-                self._answer()
-                if isinstance(self._broken, WriteBufferFullError):
-                    self._failure = self._broken  # reading on would only bring more to answer
+            if records.outgoing.pending:
+                records.answer()
+                if isinstance(records.broken, WriteBufferFullError):
+                    self._failure = records.broken  # reading on would only bring more to answer
         if filled:
             if self._ended or self._failure is not None:
                 self._again()  # the end has come with these bytes, and no event will tell of it
         elif self._failure is not None:
             raise self._failure
         elif not self._ended:
-            raise BlockingIOError if self._broken is None else self._broken
+            raise BlockingIOError if records.broken is None else records.broken
         return filled
 
     def _decrypt(self, buffer: memoryview, filled: int) -> int:
         """Fill the buffer from `filled` on, and tell how full it is then."""
         size = len(buffer)
-        incoming, ssl_object = self._incoming, self._ssl
+        records, ssl_object = self._records, self._ssl
+        incoming = records.incoming
         reads = 0
         while filled < size:
             # Asked first, because an exception costs more than everything else here.
             waiting = incoming.pending
             if not waiting and not ssl_object.pending():
-                if self._drained:
+                if records.drained:
                     break
                 if reads == _RAW_READS:
                     self._again()
                     break
                 reads += 1
                 try:
-                    if not self._receive():
+                    if not records.receive():
                         break
                 except OSError as error:
                     self._failure = error
@@ -308,21 +296,6 @@ class TlsChannel:
             filled += count
         return filled
 
-    def _receive(self) -> bool:
-        """Hand what the socket has to OpenSSL; tell whether there was anything, if only the end."""
-        try:
-            data = self._sock.recv(_RAW)
-        except BlockingIOError:
-            self._drained = True
-            return False
-        if data:
-            self._drained = len(data) < _RAW and not self._hung_up
-            self._incoming.write(data)
-        else:
-            self._drained = True
-            self._incoming.write_eof()
-        return True
-
     def _again(self) -> None:
         self._connection.loop.call_soon(lambda: self.on_events(READ))
 
@@ -334,15 +307,16 @@ class TlsChannel:
 
     def sendmsg(self, pieces: list[bytes | memoryview], _ancillary: tuple[()] = (), _flags: int = 0, /) -> int:
         """Do the same for the next pieces."""
-        if self._broken is not None:
-            raise self._broken
+        records = self._records
+        if records.broken is not None:
+            raise records.broken
         if not self._established:
             raise BlockingIOError
         if self._claimed == 0:
             self._encrypt(pieces)
-        taken = self._push()
+        taken = records.push()
         # Each byte on the wire stands for one of the caller's, until all are out: a slow peer is seen to make progress.
-        credit = min(taken, self._claimed - 1) if self._pending else self._claimed
+        credit = min(taken, self._claimed - 1) if records.pending else self._claimed
         if credit <= 0:
             raise BlockingIOError
         self._claimed -= credit
@@ -360,43 +334,12 @@ class TlsChannel:
         except ssl.SSLError as error:
             raise self._alert(error) from None
 
-    def _answer(self) -> None:
-        """Send what TLS says on its own account. A failure waits until everything that came before it was read."""
-        if self._broken is None:
-            try:
-                self._push()
-            except OSError as error:
-                self._broken = error
-
-    def _push(self) -> int:
-        """Hand what is encrypted to the kernel, and tell how much it took; the rest is pending."""
-        taken = 0
-        while True:
-            if not self._pending:
-                if not self._outgoing.pending:
-                    break
-                self._pending = self._outgoing.read()
-            try:
-                sent = self._sock.send(self._pending)
-            except BlockingIOError:
-                if self._outgoing.pending > _MAX_ANSWERS:
-                    raise WriteBufferFullError("the peer asks for answers and takes none") from None
-                return taken
-            taken += sent
-            self._pending = memoryview(self._pending)[sent:] if sent < len(self._pending) else b""
-        if self._finishing:
-            self._finishing = False
-            with contextlib.suppress(OSError):  # the peer is gone; reading will find out why
-                self._sock.shutdown(socket.SHUT_WR)
-        return taken
-
     # Ending ---------------------------------------------------------------------------------------------------
 
     def shutdown(self, how: int, /) -> None:
         """Send close_notify, then FIN: now, or as soon as there is room."""
-        self._finishing = True
         self._notify()
-        self._answer()
+        self._records.finish()
 
     def close(self) -> None:
         """Close the socket; with close_notify when everything was sent."""
@@ -404,10 +347,10 @@ class TlsChannel:
         self._on_secure = None
         if not self._reset and not self._connection.write_buffer_size:
             self._notify()
-            self._answer()
+            self._records.answer()
         self._sock.close()
         # No circles, by way of a traceback neither: freed as soon as nobody wants to know.
-        self._failure = self._broken = None
+        self._failure = self._records.broken = None
         if self._watcher is not None:
             self._connection._sock, self._connection._watcher = self._sock, self._watcher
 
@@ -418,7 +361,7 @@ class TlsChannel:
         # OpenSSL looks for the peer's answer at once, and takes anything else for an error.
         scratch = bytearray()
         try:
-            while piece := self._ssl.read(_RAW):
+            while piece := self._ssl.read(RAW):
                 scratch += piece
             self._ended = True
         except ssl.SSLZeroReturnError:
@@ -447,7 +390,7 @@ class TlsChannel:
         else:
             wanted = self._wanted if self._established else READ
             try:
-                self._watcher.modify(wanted | WRITE if self._pending else wanted)
+                self._watcher.modify(wanted | WRITE if self._records.pending else wanted)
             except OSError as error:  # no memory, for one (epoll_ctl(2))
                 end(self._connection, error)
 

@@ -494,6 +494,44 @@ def test_unix_with_a_full_queue(loop: Loop, until: Until, rest: Rest, told: Told
             until(lambda: told.connections)
 
 
+def test_unix_server_that_ends_with_a_full_queue(
+    loop: Loop, until: Until, rest: Rest, told: Told, tmp_path: Path
+) -> None:
+    """Whoever waits for a place in the queue hears that there is none any more."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)
+        connect_unix(loop, path, on_connect=told.on_connect, on_error=told.on_error)
+        rest(0.03)
+        assert told.outcomes == 0
+    until(lambda: told.errors)
+    assert isinstance(told.errors[0], ConnectRefusedError)
+    assert path in str(told.errors[0])
+
+
+def test_unix_given_up_at_once(loop: Loop, told: Told, tmp_path: Path) -> None:
+    """A path needs no look-up: it is given up before the first attempt."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.setblocking(False)
+        connect_unix(loop, path, on_connect=told.on_connect, on_error=told.on_error).cancel()
+        loop.run_once(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert told.outcomes == 0
+
+
+def test_system_without_unix_sockets(loop: Loop, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Python has none, that is said at once."""
+    monkeypatch.delattr(socket, "AF_UNIX")
+    with pytest.raises(AddressError, match="no Unix sockets"):
+        connect_unix(loop, "/run/x", on_connect=told.on_connect)
+
+
 def test_not_to_itself(loop: Loop, until: Until, told: Told) -> None:
     """A connection of a port to itself, which TCP allows, is none."""
     port = free_port()

@@ -10,7 +10,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NoReturn, final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,6 +59,15 @@ class CountingSocket(socket.socket):
         """Count and pass on."""
         self.sends += 1
         return super().send(data, flags)
+
+
+@final
+class SpeechlessSocket(socket.socket):
+    """A socket that does not tell what is wrong, for want of memory."""
+
+    def getsockopt(self, *_: object) -> NoReturn:
+        """Refuse."""
+        raise OSError(errno.ENOBUFS, "no memory")
 
 
 @final
@@ -1111,6 +1120,33 @@ def test_system_that_minds_a_second_reset(tcp_pair: Pair, attach: Attach, until:
     conn.abort()
     until(lambda: ended)
     assert ended == [None]
+
+
+def test_system_that_cannot_say_why(tcp_pair: Pair, attach: Attach, loop: Loop, until: Until) -> None:
+    """A connection of which only an error is to be expected ends with what asking for that error has failed with."""
+    if loop.backend in {"poll", "iocp"}:
+        pytest.skip("where levels are reported, there is no interest left in either direction, and no report")
+    here, peer = tcp_pair()
+    conn = attach(SpeechlessSocket(fileno=here.detach()))
+    conn.on_eof = lambda _conn: None
+    ended = endings(conn)
+    peer.shutdown(socket.SHUT_WR)
+    until(lambda: conn.state == "peer-done")
+    reset(peer)
+    until(lambda: ended)
+    assert str(ended[0]) == f"[Errno {errno.ENOBUFS}] no memory"
+
+
+def test_reset_that_only_reading_finds(unix_pair: Pair, attach: Attach, until: Until) -> None:
+    """A send that finds nobody there looks for what was sent before, and finds an error: the send's own is told."""
+    here, peer = unix_pair()
+    conn = attach(here)
+    ended = endings(conn)
+    here.send(b"what a peer that closes has not read makes it a reset")
+    peer.close()
+    conn.send(b"anybody?")
+    until(lambda: ended)
+    assert isinstance(ended[0], BrokenPipeError)
 
 
 def test_reset_while_lingering(connected: Connected, until: Until) -> None:

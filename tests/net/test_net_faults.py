@@ -18,6 +18,7 @@ from tests.net.certificates import client_context, server_context
 from nimloop_core import Loop
 from nimloop_net import Connection, TruncatedError, open_stream
 from nimloop_net._channel import Watch
+from nimloop_net._tls import TlsChannel
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -380,6 +381,24 @@ def test_interest_that_cannot_be_changed(call: Callable[[Connection], None]) -> 
         conn = serve(loop, sock, told)
         conn._watcher = StubbornWatcher(conn._watcher)
         call(conn)
+        run_until(loop, lambda: told)
+        assert isinstance(told[0], OSError)
+        assert told[0].errno == errno.ENOMEM
+        peer.close()
+
+
+def test_interest_that_cannot_be_changed_through_tls() -> None:
+    """The same with TLS in between, which has an interest of its own."""
+    told: list[Exception | None] = []
+    with Loop("poll") as loop:
+        sock, peer = pair(Plan({}))
+        conn = serve(loop, sock, told)
+        conn.start_tls(server_context(), server_side=True)
+        channel = conn._watcher
+        assert isinstance(channel, TlsChannel)
+        assert channel._watcher is not None
+        channel._watcher = StubbornWatcher(channel._watcher)  # type: ignore[assignment]
+        peer.send(b"\x16")
         run_until(loop, lambda: told)
         assert isinstance(told[0], OSError)
         assert told[0].errno == errno.ENOMEM

@@ -228,6 +228,27 @@ def test_no_more_threads(loop: Loop, until: Until, book: Book, monkeypatch: pyte
     until(lambda: told.found)
 
 
+def test_no_second_thread(loop: Loop, until: Until, book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a thread already, a name waits for that one, and is not refused."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    book.held.add("slow.example")
+    resolver = Resolver(getaddrinfo=book)
+    told = Told()
+    told.ask(loop, "slow.example", resolver)
+    book.wait_until_asked()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        told.ask(loop, "quick.example", resolver)
+    loop.run_once(0)
+    assert told.outcomes == 0
+    book.gate.set()
+    until(lambda: told.outcomes == 2)
+    assert told.errors == []
+
+
 def test_time_out(loop: Loop, until: Until, book: Book) -> None:
     """The wait has an end, and an answer that comes later is nobody's."""
     book.held.add("slow.example")

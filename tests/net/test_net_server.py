@@ -411,6 +411,21 @@ def test_reserve(
     until(lambda: server.connections)
 
 
+def test_one_reserve_for_all(server_with: ServerWith, descriptors: Callable[[], set[str]]) -> None:
+    """However many sockets a server listens on, one descriptor is kept for refusing, and given up with the last."""
+    server = server_with(refuse=True)
+
+    def null_devices() -> int:
+        return sum(each.endswith(os.devnull) for each in descriptors())
+
+    before = null_devices()
+    for _ in range(3):
+        server.listen(LOCAL, 0)
+    assert null_devices() == before + 1
+    server.stop_listening()
+    assert null_devices() == before
+
+
 @pytest.mark.parametrize("what", ["peer", "reserve", "null device"])
 def test_reserve_that_does_not_help(
     *,

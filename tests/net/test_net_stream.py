@@ -303,3 +303,44 @@ def test_no_tls_in_a_pipe(stream: Open) -> None:
     conn = stream(reader, writer)
     with pytest.raises(ValueError, match="socket"):
         conn.start_tls(ssl.create_default_context(), server_hostname="localhost")
+
+
+def test_end_of_a_reader(stream: Open, until: Until) -> None:
+    """With nothing to write to, there is nothing to end: closing after draining waits for the writer to end his."""
+    reader, writer = os.pipe()
+    conn = stream(reader)
+    told = endings(conn)
+    conn.close_after_drain()
+    assert conn.state == "lingering"
+    os.close(writer)
+    until(lambda: told)
+    assert told == [None]
+
+
+def test_ended_twice(stream: Open, until: Until) -> None:
+    """Our side is ended once, also when all of it is closed after that."""
+    inner_reader, writer = os.pipe()
+    reader, inner_writer = os.pipe()
+    conn = stream(inner_reader, inner_writer)
+    told = endings(conn)
+    conn.shutdown()
+    until(lambda: conn.state == "ended")
+    assert os.read(reader, 1) == b""
+    conn.close_after_drain()
+    os.close(writer)
+    until(lambda: told)
+    assert told == [None]
+    os.close(reader)
+
+
+def test_terminal_whose_program_has_ended(stream: Open, until: Until) -> None:
+    """To the side of the keyboard, the end of the program's side is an error of its own, EIO; to us it is the end."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    conn = stream(master, os.dup(master))
+    got, told = collect(conn), endings(conn)
+    os.write(slave, b"the last line")
+    until(lambda: got == b"the last line")
+    os.close(slave)
+    until(lambda: told)
+    assert told == [None]

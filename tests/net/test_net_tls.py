@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import os
@@ -565,6 +566,8 @@ def test_upgrade_that_is_refused(both: Both, until: Until, tmp_path: Path) -> No
         client.start_tls(client_context())
     with pytest.raises(ssl.SSLError):
         server.start_tls(client_context(), server_side=True)
+    with pytest.raises(ValueError, match="delay"):
+        server.start_tls(server_context(), server_side=True, timeout=-1.0)
     (tmp_path / "file").write_bytes(b"content")
     with (tmp_path / "file").open("rb") as file:
         server.send_file(file)
@@ -577,6 +580,39 @@ def test_upgrade_that_is_refused(both: Both, until: Until, tmp_path: Path) -> No
     client.shutdown()
     with pytest.raises(ConnectionClosedError):
         client.start_tls(client_context(), server_hostname="localhost")
+
+
+def test_upgrade_that_the_kernel_refuses(
+    both: Both, until: Until, loop: Loop, refuse: Callable[[OSError, int], None]
+) -> None:
+    """A socket that cannot be watched anew is closed, and with it the deadline of the handshake."""
+    server, _client = both()
+    told = endings(server)
+    refuse(OSError(errno.ENOSPC, "no more watches"), 0)
+    server.start_tls(server_context(), server_side=True, on_secure=lambda _conn: pytest.fail("too late"))
+    until(lambda: told)
+    assert str(told[0]) == f"[Errno {errno.ENOSPC}] no more watches"
+    assert loop.stats.timers == 0
+
+
+def test_a_channel_looks_like_its_socket(connected: Connected, until: Until) -> None:
+    """What is asked of it is answered by the socket, and before the handshake it has neither data nor room."""
+    conn, sock = connected()
+    peer = Peer(until, sock, client_context())
+    conn.start_tls(server_context(), server_side=True)
+    channel = conn._sock
+    with pytest.raises(BlockingIOError):
+        channel.recv_into(memoryview(bytearray(10)))
+    with pytest.raises(BlockingIOError):
+        channel.send(b"x")
+    assert channel.getsockname() == peer.sock.getpeername()
+    assert channel.getpeername() == peer.sock.getsockname()
+    assert channel.fileno() == conn._fd
+    assert channel.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    assert channel.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    peer.shake_hands()
+    peer.sock.close()
 
 
 def test_context_for_clients_on_a_server(loop: Loop, dial: Dial, until: Until, errors: list[Exception]) -> None:
@@ -734,10 +770,18 @@ def test_truncated_file(peered: Peered, until: Until, tmp_path: Path) -> None:
         peer.read_all()
 
 
-def test_altered_record(connected: Connected, until: Until) -> None:
-    """What came before a forged record is delivered; then it ends, and the peer is told."""
+@pytest.mark.parametrize("answers", [False, True])
+def test_altered_record(*, answers: bool, connected: Connected, until: Until) -> None:
+    """What came before a forged record is delivered; then it ends, and the peer is told, but nothing else."""
     conn, sock = connected()
-    got, told = collect(conn), endings(conn)
+    got, told = bytearray(), endings(conn)
+
+    def on_data(conn: Connection, data: bytes) -> None:
+        got.extend(data)
+        if answers:
+            conn.send(b"thank you")
+
+    conn.on_data = on_data
     conn.start_tls(server_context(), server_side=True)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -781,6 +825,20 @@ def test_flooding_peer_leaves_time(secured: Secured, until: Until) -> None:
     client.send(bytes(16 << 20))
     until(lambda: sum(turns.values()) == 16 << 20)
     assert max(turns.values()) <= (256 << 10) + 65536
+
+
+def test_records_with_nothing_in_them(connected: Connected, until: Until) -> None:
+    """A megabyte of a server's tickets, in which there is no byte for us, is read in turns, and all of it."""
+    conn, sock = connected()
+    got = collect(conn)
+    context = server_context()
+    context.num_tickets = 5000
+    conn.start_tls(client_context(), server_hostname="localhost")
+    peer = Peer(until, sock, context, server_side=True)
+    peer.shake_hands()
+    peer.send(b"at last")
+    until(lambda: got == b"at last")
+    peer.sock.close()
 
 
 def test_answers_that_nobody_takes(peered: Peered, until: Until) -> None:
@@ -862,6 +920,17 @@ def test_end_without_close_notify(peered: Peered, until: Until) -> None:
     assert isinstance(told[0], TruncatedError)
 
 
+def test_end_without_close_notify_that_nobody_misses(peered: Peered, until: Until) -> None:
+    """Who has ended and delivers nothing more does not care how the peer ends."""
+    conn, peer = peered()
+    told = endings(conn)
+    conn.close_after_drain()
+    until(lambda: conn.state == "lingering")
+    peer.sock.shutdown(socket.SHUT_WR)
+    until(lambda: told)
+    assert told == [None]
+
+
 def test_end_with_close_notify_alone(peered: Peered, until: Until) -> None:
     """close_notify behind data, and no FIN: both are delivered without another event."""
     conn, peer = peered()
@@ -922,6 +991,40 @@ def test_ending_with_data_on_the_way(secured: Secured, until: Until) -> None:
     until(lambda: of_server and of_client)
     assert len(got) == 500_000
     assert of_server == of_client == [None]
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "ends"])
+def test_ending_with_small_records_on_the_way(*, ends: bool, peered: Peered, until: Until) -> None:
+    """Many whole records that were read from the socket when our side was ended are delivered, and what follows."""
+    conn, peer = peered()
+    told = endings(conn)
+    got = bytearray()
+
+    def on_data(conn: Connection, data: bytes) -> None:
+        if not got:
+            conn.pause_reading()
+        got.extend(data)
+
+    conn.pause_reading()
+    conn.on_data = on_data
+    for _ in range(100):
+        peer.send(bytes(1000))  # 102 200 bytes on the wire: two reads, of which the first is more than a buffer holds
+    if ends:
+        peer.end()
+    conn.resume_reading()
+    until(lambda: got)
+    conn.shutdown()
+    until(lambda: conn.state == "ended")
+    assert len(got) < 100_000
+    conn.resume_reading()
+    until(lambda: len(got) == 100_000)
+    if not ends:
+        assert told == []
+        peer.send(b"more")
+        until(lambda: len(got) == 100_004)
+        peer.end()
+    until(lambda: told)
+    assert told == [None]
 
 
 def test_peer_that_resets(peered: Peered, until: Until) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import os
+import pickle
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast, final
+from typing import NoReturn, cast, final
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,6 +43,7 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 LOCAL = "127.0.0.1"
 LARGEST = 65507  # 65535 less the headers of IPv4 (20) and UDP (8)
 LINUX = sys.platform == "linux"
+SO_TIMESTAMP = 29  # from <asm-generic/socket.h>; the socket module has no such name
 
 TWINS = ["Python"]
 try:
@@ -355,6 +357,20 @@ def test_bind_by_name(loop: Loop) -> None:
         UdpSocket.bind(loop, "." + "x" * 70, 0)
 
 
+def test_system_of_one_family(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without IPv6, all addresses of this machine are those of IPv4."""
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with UdpSocket.bind(loop, None, 0) as sock:
+        assert sock.local[0] == "0.0.0.0"
+
+
+def test_system_without_shared_ports(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no SO_REUSEPORT, asking for it is an error rather than ignored."""
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    with pytest.raises(AddressError, match="SO_REUSEPORT"):
+        UdpSocket.bind(loop, LOCAL, 0, reuse_port=True)
+
+
 def test_second_bind(loop: Loop, server: UdpSocket) -> None:
     """Two sockets cannot share a port by accident, but can on purpose."""
     with pytest.raises(OSError, match=str(server.local[1])) as caught:
@@ -452,6 +468,44 @@ def test_reports_for_many_over_ipv6(loop: Loop, until: Until, post: Post) -> Non
         sock.send_to(b"anybody?", ("::1", port))
         until(lambda: post.errors)
     assert post.errors[0].address == ("::1", port, 0, 0)
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux queues the reports")
+def test_reports_in_moderation(loop: Loop, until: Until, rest: Rest, post: Post) -> None:
+    """However many there are, an event is worth two times 64; the rest comes with the next, and none after `close`."""
+    port = unused_port()
+    with UdpSocket.bind(loop, LOCAL, 0, on_error=post.on_error, report_errors=True) as sock:
+        for _ in range(150):
+            sock.send_to(b"", (LOCAL, port))
+        loop.run_once(0)
+        assert 0 < len(post.errors) <= 128
+        until(lambda: len(post.errors) == 150)
+
+        def on_error(sock: UdpSocket, error: DatagramError) -> None:
+            post.on_error(sock, error)
+            sock.close()
+
+        sock.on_error = on_error
+        for _ in range(3):
+            sock.send_to(b"", (LOCAL, port))
+        until(lambda: sock.closed)
+        rest(0.01)
+    assert len(post.errors) == 151
+
+
+@pytest.mark.skipif(not LINUX, reason="only Linux queues the reports")
+def test_reports_of_our_own_system(loop: Loop, rest: Rest, post: Post) -> None:
+    """What the call has said itself is queued as well, and not told twice."""
+    if loop.backend == "kqueue":
+        pytest.skip("the stand-in does not know of a queue of errors")
+    with UdpSocket.bind(loop, LOCAL, 0, on_error=post.on_error, report_errors=True) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)  # which comes with a report, and is none
+        with pytest.raises(DatagramTooLargeError, match=str(LARGEST + 1)):
+            sock.send_to(bytes(LARGEST + 1), (LOCAL, 9))
+        rest(0.01)
+        assert post.errors == []
+        with pytest.raises(BlockingIOError):
+            _icmp.next_report(sock._sock)
 
 
 def test_failing_callbacks(loop: Loop, until: Until, errors: list[Exception], bare: socket.socket, post: Post) -> None:
@@ -597,6 +651,20 @@ def test_hops_and_loopback(loop: Loop, host: str) -> None:
                 sock.ttl = hops
             with pytest.raises(ValueError, match=str(hops)):
                 sock.multicast_ttl = hops
+
+
+def test_interface_of_the_systems_choice(loop: Loop) -> None:
+    """None takes back a choice that was made by number."""
+    index = socket.if_nametoindex("lo") if LINUX else 1
+    with UdpSocket.bind(loop, LOCAL, 0) as four, UdpSocket.bind(loop, "::1", 0) as six:
+        four.set_multicast_interface(LOCAL)
+        assert four.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF) != 0
+        four.set_multicast_interface(None)
+        assert four.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF) == 0
+        six.set_multicast_interface(index)
+        assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF) == index
+        six.set_multicast_interface(None)
+        assert six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF) == 0
 
 
 def test_broadcast(loop: Loop) -> None:
@@ -823,6 +891,59 @@ def test_on_drain_may_do_anything(fault: str | int, monkeypatch: pytest.MonkeyPa
         socks[0].close()
 
 
+@pytest.mark.parametrize("fault", [NO_ROOM, errno.ENOBUFS])
+def test_no_room_twice(fault: str | int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for the next one either, on_drain comes once; nobody has to listen to it, and it may close."""
+    clock = FakeClock()
+    backend = FakeBackend(clock, edge=False)
+    post = Post()
+    with monkeypatch.context() as patch, Loop(backend, clock=clock) as loop:
+        for on_drain in (post.on_drain, None):
+            patch.setattr(_udp, "send", Kernel([fault, fault]).send)
+            with UdpSocket.connect(loop, LOCAL, 9, on_drain=on_drain) as sock:
+                assert [sock.send(b""), sock.send(b"")] == [False, False]
+                backend.put(sock.fileno(), WRITE)
+                clock.advance(0.02)
+                loop.run_once(0)
+                loop.run_once(0)
+                assert post.drains == 1
+                assert sock.send(b"") is True
+
+
+def test_closed_by_on_drain(loop: Loop, until: Until, bare: socket.socket, post: Post) -> None:
+    """A datagram that came with the room is not read any more."""
+    sock = UdpSocket.bind(loop, LOCAL, 0, on_datagram=post.on_datagram, on_drain=UdpSocket.close)
+    bare.sendto(b"late", sock.local)
+    sock._no_room()  # no kernel at hand has none
+    until(lambda: sock.closed)
+    assert post.data == []
+
+
+@final
+class MuteSocket(socket.socket):
+    """A socket that does not know its peer, for want of memory."""
+
+    def getpeername(self) -> NoReturn:
+        """Refuse."""
+        raise OSError(errno.ENOBUFS, "no memory")
+
+
+def test_socket_that_cannot_be_asked(loop: Loop) -> None:
+    """Whether it has a peer is not guessed: the socket is refused, and stays the caller's."""
+    with MuteSocket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        with pytest.raises(OSError, match="no memory"):
+            UdpSocket(loop, sock)
+        assert sock.fileno() >= 0
+
+
+def test_errors_survive_pickling() -> None:
+    """They may cross to another process."""
+    error = DatagramRefusedError(errno.ECONNREFUSED, "nobody", (LOCAL, 9))
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is DatagramRefusedError
+    assert (again.errno, str(again), again.address) == (error.errno, str(error), (LOCAL, 9))
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(st.sampled_from([b"", b"x", *NETWORK, *OTHERS]), max_size=6), max_size=6))
 def test_receiving_with_faults(batches: list[list[bytes | int]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -888,6 +1009,23 @@ def test_twins_agree(twin: str, family: socket.AddressFamily) -> None:
         (error,) = module.receive(there, there.fileno(), buffer)
         assert isinstance(error, ConnectionRefusedError)
         assert module.receive(there, there.fileno(), buffer) == []
+
+
+def test_twins_without_room(twin: str, tmp_path: Path) -> None:
+    """A kernel that has no room is no error. A Unix socket stands in, because a network would rather lose things."""
+    module = _datagram_py if twin == "Python" else _datagram_c
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as here, socket.socket(socket.AF_UNIX, here.type) as there:
+        here.bind(path)
+        there.setblocking(False)
+        if twin == "Python":  # the other takes addresses of the internet alone
+            while module.send_to(there, there.fileno(), b"x", path):
+                pass
+        there.connect(path)
+        while module.send(there, there.fileno(), b"x"):
+            pass
+        here.recv(1)
+        assert module.send(there, there.fileno(), b"x") is True
 
 
 def test_misuse_of_the_twin_in_c() -> None:

@@ -282,13 +282,12 @@ class Connector:
         self._connection = None
         self._end()
         connection.on_data, connection.on_close, connection.on_drain, connection.on_eof = self._slots
-        if on_connect is not None:
-            guard(connection, on_connect)
+        assert on_connect is not None  # whoever gives up has no connection that could come here
+        guard(connection, on_connect)
 
     def _on_insecure(self, _connection: Connection, error: Exception | None) -> None:
-        if self._state != OVER:
-            self._connection = None
-            self._fail(ConnectError(None, f"{self._goal} was closed in the TLS handshake") if error is None else error)
+        self._connection = None
+        self._fail(ConnectError(None, f"{self._goal} was closed in the TLS handshake") if error is None else error)
 
     def __repr__(self) -> str:
         return f"<Connector {self._state} goal={self._goal!r}>"

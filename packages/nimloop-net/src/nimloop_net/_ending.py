@@ -152,5 +152,5 @@ def expect_progress(conn: Connection) -> None:
     """See to it that a closing connection does not wait for ever for a peer that takes nothing."""
     if isinstance(conn._timer, Stall):
         conn._timer.note()
-    elif conn._timer is None:
+    else:  # the other timer is for lingering, when nothing is queued any more
         conn._timer = Stall(conn)

@@ -142,9 +142,7 @@ class Outbox:
         self._quota = quota
 
     def take(self) -> bytes:
-        """Give out everything that is queued, and keep nothing; raises ValueError when there is a file in it."""
-        if self.files:
-            raise ValueError("a file is on its way: wait until it is sent")
+        """Give out everything that is queued, of which nothing is a file, and keep nothing."""
         data = self._join()
         self.clear()
         return data

@@ -99,8 +99,8 @@ class PipeChannel:
     def shutdown(self, how: int, /) -> None:
         """Close the descriptor for writing; with one for both directions, everything, because half is not possible."""
         if self._write_fd == self._read_fd:
-            if self.connection is not None:
-                self._loop.call_soon(self.connection.close)
+            assert self.connection is not None
+            self._loop.call_soon(self.connection.close)
             return
         if self._writing is not None:
             self._writing.unregister()

@@ -49,6 +49,9 @@ def start(
     """Put TLS between a connection and its socket; see `Connection.start_tls`."""
     if connection._state != st.OPEN:
         raise ConnectionClosedError(f"cannot start TLS on a connection that is {connection.state}")
+    outbox = connection._outbox
+    if outbox.files:
+        raise ValueError("a file is on its way: wait until it is sent")
     connection._peer = connection.peer
     sock = socket_of(connection._sock)
     if sock is None:
@@ -60,16 +63,17 @@ def start(
         context,
         server_side=server_side,
         server_hostname=server_hostname,
+        timeout=timeout,
         received=received,
         on_secure=on_secure,
     )
-    outbox = connection._outbox
     queued = outbox.take()
     connection._watcher.unregister()
     try:
-        channel.begin(queued, timeout)
+        channel.begin(queued)
     except OSError as error:
         end(connection, error)
+        channel.close()
         return
     connection.bytes_sent += len(queued)
     outbox.go_through(channel, _QUOTA)
@@ -114,10 +118,11 @@ class TlsChannel:
         *,
         server_side: bool,
         server_hostname: str | None,
+        timeout: float,
         received: bytes,
         on_secure: Callable[[Connection], object] | None,
     ) -> None:
-        """Prepare TLS; raises what `ssl.SSLContext.wrap_bio` raises. Nothing happens before `begin`."""
+        """Prepare TLS; raises what `ssl.SSLContext.wrap_bio` raises. The time runs, nothing moves before `begin`."""
         if not server_side and context.check_hostname and not server_hostname:
             # wrap_bio would let it pass, and check nothing.
             raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
@@ -144,17 +149,15 @@ class TlsChannel:
         self._alerted = False  # the peer was told why: a reset could take that away from it
         self._reset = False
         self._wanted = 0
-        self._timer: Timer | None = None
         self._watcher: Watcher | None = None
         self.edge = False
+        self._timer: Timer | None = connection.loop.call_later(timeout, lambda: self._expired(timeout))
 
-    def begin(self, queued: bytes, timeout: float) -> None:
-        """Watch the socket, send what was queued in plain text, and shake hands within `timeout` seconds."""
-        loop = self._connection.loop
+    def begin(self, queued: bytes) -> None:
+        """Watch the socket, send what was queued in plain text, and shake hands."""
         self._records.pending = queued
-        self._watcher = loop.register(self._sock, 0, self.on_events, edge=True)
+        self._watcher = self._connection.loop.register(self._sock, 0, self.on_events, edge=True)
         self.edge = self._watcher.edge
-        self._timer = loop.call_later(timeout, lambda: self._expired(timeout))
 
     # Events ---------------------------------------------------------------------------------------------------
 
@@ -364,8 +367,6 @@ class TlsChannel:
             while piece := self._ssl.read(RAW):
                 scratch += piece
             self._ended = True
-        except ssl.SSLZeroReturnError:
-            self._ended = True
         except ssl.SSLError:
             pass
         if self._connection._state in st.DELIVERS:
@@ -396,8 +397,8 @@ class TlsChannel:
 
     def unregister(self) -> None:
         """Hear of no more events."""
-        if self._watcher is not None:
-            self._watcher.unregister()
+        assert self._watcher is not None
+        self._watcher.unregister()
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""

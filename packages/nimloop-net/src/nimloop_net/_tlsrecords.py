@@ -16,12 +16,17 @@ from nimloop_net.errors import WriteBufferFullError
 RAW: Final = 68 << 10  # bytes per read from the socket: what 64 KiB are when they are encrypted
 _MAX_ANSWERS: Final = 1 << 18  # bytes of our answers to a peer that provokes them and takes none
 
+# Our side: FIN was not asked for, follows what is pending, or is out.
+_OPEN: Final = 0
+_ENDING: Final = 1
+_ENDED: Final = 2
+
 
 @final
 class TlsRecords:
     """The two buffers of one connection, and what is known of the socket that they are filled from and emptied to."""
 
-    __slots__ = ("_finishing", "_hung_up", "_sock", "broken", "drained", "incoming", "outgoing", "pending")
+    __slots__ = ("_end", "_hung_up", "_sock", "broken", "drained", "incoming", "outgoing", "pending")
 
     def __init__(self, sock: socket.socket, received: bytes) -> None:
         """Begin with what was read from the socket already."""
@@ -33,7 +38,7 @@ class TlsRecords:
         self.broken: OSError | None = None  # the socket takes nothing more; what it has is read first
         self.drained = False  # the last read has shown that the socket is empty
         self._hung_up = False  # short reads show nothing any more
-        self._finishing = False  # FIN follows what is pending
+        self._end = _OPEN
 
     def on_events(self, events: int) -> None:
         """Take note of what an event tells of the socket, and use the room that it may have."""
@@ -69,6 +74,9 @@ class TlsRecords:
     def push(self) -> int:
         """Hand what is encrypted to the kernel, and tell how much it took; the rest is pending."""
         taken = 0
+        if self._end == _ENDED:
+            self.outgoing.read()  # OpenSSL still has a word for a peer that ends without close_notify
+            return taken
         while True:
             if not self.pending:
                 if not self.outgoing.pending:
@@ -86,13 +94,14 @@ class TlsRecords:
                 return taken
             taken += sent
             self.pending = memoryview(self.pending)[sent:] if sent < len(self.pending) else b""
-        if self._finishing:
-            self._finishing = False
+        if self._end == _ENDING:
+            self._end = _ENDED
             with contextlib.suppress(OSError):  # the peer is gone; reading will find out why
                 self._sock.shutdown(socket.SHUT_WR)
         return taken
 
     def finish(self) -> None:
         """Let FIN follow what is encrypted: now, or as soon as there is room."""
-        self._finishing = True
-        self.answer()
+        if self._end == _OPEN:
+            self._end = _ENDING
+            self.answer()

@@ -26,7 +26,7 @@ from nimloop_net._udp_sockets import literal_address, open_bound, open_connected
 from nimloop_net.errors import AddressError, ConnectionClosedError, DatagramError, DatagramTooLargeError
 
 _KNOWN: Final = 1024  # checked addresses that are kept
-_REPORTS: Final = 64  # ICMP reports per event
+_REPORTS: Final = 64  # ICMP reports at a time, of which there may be two per event
 _AGAIN: Final = 0.01  # seconds until there may be room where nothing tells when
 
 

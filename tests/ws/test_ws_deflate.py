@@ -96,11 +96,15 @@ def test_a_server_that_wants_less() -> None:
 def test_offers() -> None:
     """An offer names what this side wants, and no more."""
     assert offer(FULL) == "permessage-deflate; client_max_window_bits"
-    assert offer(Deflate()) == "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"
+    assert offer(Deflate()) == (
+        "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12, "
+        "permessage-deflate; client_max_window_bits=12"
+    )
     lean = Deflate(window_bits=15, peer_window_bits=9, context_takeover=False, peer_context_takeover=False)
     assert offer(lean) == (
         "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
-        "server_max_window_bits=9; client_max_window_bits"
+        "server_max_window_bits=9; client_max_window_bits, "
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits"
     )
 
 
@@ -113,6 +117,17 @@ def test_answers_to_a_client() -> None:
         "server_max_window_bits=10; client_max_window_bits=9",
         FULL,
     ) == Agreement(FULL, 9, 10, False, False)
+
+
+@pytest.mark.parametrize("answered", ["", "; server_max_window_bits=13"])
+def test_a_server_that_cannot_have_a_smaller_window(answered: str) -> None:
+    """It takes the alternative, or ignores what it was asked for, as gorilla/websocket does."""
+    mine = Deflate(peer_window_bits=9)
+    agreed = accept_answer(f"permessage-deflate; server_no_context_takeover{answered}", mine)
+    assert agreed == Agreement(mine, 12, 13 if answered else 15, True, False)
+    theirs = Deflater(Agreement(FULL, agreed.peer_window_bits, 15, False, False))
+    far = random.Random(7).randbytes(1 << 12) + bytes(2000)
+    assert Inflater(agreed).inflate(theirs.compress(far * 2), LIMIT, last=True) == far * 2
 
 
 def test_what_was_agreed_on_stays() -> None:
@@ -141,8 +156,6 @@ def test_wrong_answers(header: str) -> None:
 
 def test_answers_that_want_more_than_was_offered() -> None:
     """A server has to stay within the offer."""
-    with pytest.raises(BadResponseError):
-        accept_answer("permessage-deflate", Deflate(peer_window_bits=12, window_bits=15))
     with pytest.raises(BadResponseError):
         accept_answer("permessage-deflate", Deflate(peer_context_takeover=False, peer_window_bits=15))
     with pytest.raises(BadResponseError):
@@ -196,7 +209,7 @@ def test_agreement_with_websockets(
     )
     if 8 in {mine.window_bits, mine.peer_window_bits}:
         return
-    ((_, params),) = parse_extension(offer(mine))
+    (_, params), *_ = parse_extension(offer(mine))
     response, theirs = their_server.process_request_params(params, [])
     agreement = accept_answer(build_extension([(their_server.name, response)]), mine)
     assert agreement is not None

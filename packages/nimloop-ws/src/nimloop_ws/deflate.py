@@ -164,20 +164,22 @@ def _answer(parameters: list[tuple[str, str | None]] | None, deflate: Deflate) -
 
 
 def offer(deflate: Deflate) -> str:
-    """Return the offer of a client, for Sec-WebSocket-Extensions."""
+    """Return the offer of a client, for Sec-WebSocket-Extensions.
+
+    A smaller window of the server is asked for, and not insisted on (§5.1: alternatives, the preferred one first): many
+    servers cannot change theirs, and some agree as if they had not been asked.
+    """
     text = EXTENSION
     if not deflate.peer_context_takeover:
         text += "; server_no_context_takeover"
     if not deflate.context_takeover:
         text += "; client_no_context_takeover"
-    if deflate.peer_window_bits < _MAX_BITS:
-        text += f"; server_max_window_bits={deflate.peer_window_bits}"
     # The server may limit our window, which we are glad to do, and we say how far we would go anyway.
-    return text + (
-        f"; client_max_window_bits={deflate.window_bits}"
-        if deflate.window_bits < _MAX_BITS
-        else "; client_max_window_bits"
-    )
+    window = f"={deflate.window_bits}" if deflate.window_bits < _MAX_BITS else ""
+    modest = f"{text}; client_max_window_bits{window}"
+    if deflate.peer_window_bits == _MAX_BITS:
+        return modest
+    return f"{text}; server_max_window_bits={deflate.peer_window_bits}; client_max_window_bits{window}, {modest}"
 
 
 def accept_answer(header: str, deflate: Deflate | None) -> Agreement | None:
@@ -193,13 +195,12 @@ def accept_answer(header: str, deflate: Deflate | None) -> Agreement | None:
         if answer is None or answer.get("client_max_window_bits") == 0:
             raise BadResponseError(f"the server agreed to something that is not in RFC 7692: {header[:100]!r}")
         peer_takeover = "server_no_context_takeover" not in answer
-        peer_bits = answer.get("server_max_window_bits", _MAX_BITS)
-        if (peer_takeover and not deflate.peer_context_takeover) or peer_bits > deflate.peer_window_bits:
+        if peer_takeover and not deflate.peer_context_takeover:
             raise BadResponseError(f"the server wants more than was offered: {header[:100]!r}")
         agreed = Agreement(
             deflate,
             min(deflate.window_bits, answer.get("client_max_window_bits", _MAX_BITS)),
-            peer_bits,
+            answer.get("server_max_window_bits", _MAX_BITS),
             deflate.context_takeover and "client_no_context_takeover" not in answer,
             peer_takeover,
         )

@@ -31,6 +31,15 @@ def test_a_buffer_is_used_again() -> None:
     assert again == b"abcd"
 
 
+def test_a_pool_tells_who_has_its_buffers() -> None:
+    """As `lent` and `free` do."""
+    pool = BufferPool(4)
+    pool.release(pool.acquire())
+    pool.acquire()
+    pool.acquire()
+    assert repr(pool) == "<BufferPool size=4 lent=2 free=0>"
+
+
 @pytest.mark.parametrize(("size", "limit"), [(0, 1), (-1, 1), (1, -1)])
 def test_pools_that_make_no_sense_are_refused(size: int, limit: int) -> None:
     """Buffers have bytes, and a limit counts."""

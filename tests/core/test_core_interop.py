@@ -1239,6 +1239,21 @@ def test_a_selector_is_watched_once(host: Loop) -> None:
     assert host.stats.watchers == 0
 
 
+def test_a_guest_tells_how_it_is(loop: Loop) -> None:
+    """And on which loop it lives."""
+    shown: list[str] = []
+    with AsyncioGuest(loop) as guest:
+        shown.append(repr(guest))
+        guest.asyncio_loop.call_soon(lambda: shown.append(repr(guest)))
+        loop.run_once(0)
+    shown.append(repr(guest))
+    assert [text.partition(" loop=<Loop ")[0] for text in shown] == [
+        "<AsyncioGuest waiting",
+        "<AsyncioGuest running",
+        "<AsyncioGuest closed",
+    ]
+
+
 def test_a_deadline_of_the_guest_is_gone_with_it(loop: Loop) -> None:
     """No timer calls a guest that has left."""
     guest = AsyncioGuest(loop)

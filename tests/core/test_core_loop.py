@@ -269,6 +269,18 @@ def test_idle_callbacks_come_when_no_descriptor_had_an_event(loop: Loop, fake: F
     assert fake.waits == [-1, 1_000_000_000, 1_000_000_000]
 
 
+def test_an_idle_handler_tells_whether_it_will_be_called(loop: Loop) -> None:
+    """Until it is cancelled or its loop closed; after that nothing is said of a callback that is gone."""
+    first, second = loop.add_idle(ignore), loop.add_idle(ignore)
+    assert first.active
+    assert repr(first) == f"<IdleHandler active callback={ignore!r}>"
+    first.cancel()
+    assert (first.active, second.active) == (False, True)
+    loop.close()
+    assert not second.active
+    assert repr(first) == repr(second) == "<IdleHandler cancelled>"
+
+
 def test_more_than_64_idle_callbacks_all_run(loop: Loop) -> None:
     """No table bounds their number."""
     called: list[int] = []

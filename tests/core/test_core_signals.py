@@ -93,6 +93,20 @@ def test_a_later_handler_replaces_an_earlier_one(real: Loop) -> None:
         signal.signal(USER_SIGNAL, before)
 
 
+def test_a_handler_tells_whether_it_is_in_charge(loop: Loop) -> None:
+    """Until it is replaced, cancelled, or its loop closed; after that nothing is said of a callback that is gone."""
+    first = loop.add_signal_handler(USER_SIGNAL, ignore)
+    assert repr(first) == f"<SignalHandler number={int(USER_SIGNAL)} active callback={ignore!r}>"
+    second = loop.add_signal_handler(USER_SIGNAL, ignore)
+    other = loop.add_signal_handler(OTHER_SIGNAL, ignore)
+    assert [handler.active for handler in (first, second, other)] == [False, True, True]
+    second.cancel()
+    assert [handler.active for handler in (first, second, other)] == [False, False, True]
+    loop.close()
+    assert not other.active
+    assert repr(first) == repr(second) == f"<SignalHandler number={int(USER_SIGNAL)} cancelled>"
+
+
 @pytest.mark.parametrize("previous", [signal.SIG_IGN, signal.SIG_DFL, ignore])
 def test_cancelling_restores_what_was_there(previous: signal._HANDLER, real: Loop) -> None:
     """A function, the default or being ignored; harmless when repeated."""

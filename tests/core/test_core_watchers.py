@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import pytest
 from hypothesis import settings
@@ -29,6 +29,7 @@ from nimloop_core import (
     READ,
     WRITE,
     AlreadyRegisteredError,
+    Backend,
     Loop,
     NotRegisteredError,
     Watcher,
@@ -498,6 +499,53 @@ def test_ctrl_c_while_interest_is_given_back_keeps_it_away(native: str, make_pai
             assert told.count(READ) == len(told) == (2 if events else 1)
             watcher.unregister()
     assert line > 3
+
+
+# Batches ------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_dispatched_in_order(fake: FakeBackend) -> None:
+    """Without who was unregistered or registered by a callback before, and in spite of one that fails."""
+    failed: list[object] = []
+    seen: list[tuple[str, int]] = []
+    table = WatcherTable(fake, lambda _error, owner: failed.append(owner))
+
+    def change(events: int) -> None:
+        seen.append(("change", events))
+        gone.unregister()
+        table.register(6, READ, lambda events: seen.append(("young", events)), edge=False)
+        raise RuntimeError
+
+    first = table.register(3, READ, change, edge=False)
+    gone = table.register(4, READ, lambda events: seen.append(("gone", events)), edge=False)
+    table.register(5, READ, lambda events: seen.append(("last", events)), edge=False)
+    assert table.dispatch([(3, READ), (4, READ), (6, READ), (5, READ | HUP)]) == 2
+    assert seen == [("change", READ), ("last", READ | HUP)]
+    assert failed == [first]
+
+
+def test_the_edges_of_a_batch_can_be_told_again(fake: FakeBackend) -> None:
+    """The backend is asked once more for each that is still watched, and whatever it says of one is no matter."""
+    asked: list[tuple[int, int, bool]] = []
+
+    class Repeating:
+        name = "repeating"
+        edge = True
+        wake_fd = -1
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(fake, name)
+
+        def modify(self, fd: int, events: int, *, edge: bool) -> None:
+            asked.append((fd, events, edge))
+            if fd == 4:
+                raise OSError
+
+    table = WatcherTable(cast("Backend", Repeating()), lambda _error, _owner: None)
+    for fd, events, edge in [(3, READ, False), (4, READ, True), (5, WRITE, True), (6, 0, True), (7, READ, True)]:
+        table.register(fd, events, ignore, edge=edge)
+    table.repeat([2, 3, 4, 5, 6, 1_000])
+    assert asked == [(4, READ, True), (5, WRITE, True)]
 
 
 # Random lives against a model ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 
 def is_open(fd: int) -> bool:
@@ -16,6 +17,7 @@ def is_open(fd: int) -> bool:
 
 def file_with(data: bytes) -> int:
     """Open a nameless file with some content."""
-    fd = os.memfd_create("content")
+    with tempfile.TemporaryFile() as file:
+        fd = os.dup(file.fileno())
     os.write(fd, data)
     return fd

@@ -65,3 +65,6 @@ class BufferPool:
     def free(self) -> int:
         """How many buffers wait to be used again."""
         return len(self._free)
+
+    def __repr__(self) -> str:
+        return f"<BufferPool size={self.size} lent={self.lent} free={self.free}>"

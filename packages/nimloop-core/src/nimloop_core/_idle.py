@@ -20,6 +20,11 @@ class IdleHandler:
         self._guard = guard
         self.callback: Callback = callback
 
+    @property
+    def active(self) -> bool:
+        """Whether it is going to be called: not cancelled, nor its loop closed."""
+        return self in self._handlers
+
     def cancel(self) -> None:
         """Call it no more, and release the callback at once. Harmless when repeated."""
         if self._guard is not None:
@@ -30,3 +35,6 @@ class IdleHandler:
         """The same for the loop itself, which may be closed by any thread."""
         self._handlers.pop(self, None)
         self.callback = released  # which may refer to this handler
+
+    def __repr__(self) -> str:
+        return f"<IdleHandler active callback={self.callback!r}>" if self.active else "<IdleHandler cancelled>"

@@ -32,9 +32,18 @@ class SignalHandler:
         self.callback: Callback = callback
         self.previous: _Previous = previous
 
+    @property
+    def active(self) -> bool:
+        """Whether the signal calls it: neither cancelled nor replaced, nor its loop closed."""
+        return self._hub.handles(self)
+
     def cancel(self) -> None:
         """Put the handler back that was there before, and release the callback. Harmless when repeated."""
         self._hub.remove(self)
+
+    def __repr__(self) -> str:
+        state = f"active callback={self.callback!r}" if self.active else "cancelled"
+        return f"<SignalHandler number={self.number} {state}>"
 
 
 @final
@@ -68,9 +77,13 @@ class SignalHub:
         self._handlers[number] = handler
         return handler
 
+    def handles(self, handler: SignalHandler) -> bool:
+        """Tell whether `handler` is in charge of its signal."""
+        return self._handlers.get(handler.number) is handler
+
     def remove(self, handler: SignalHandler) -> None:
         """Restore what was installed before `handler`, if it is still in charge."""
-        if self._handlers.get(handler.number) is handler:
+        if self.handles(handler):
             signal.signal(handler.number, handler.previous or signal.SIG_DFL)
             del self._handlers[handler.number]
             self._close_if_unused()

@@ -16,6 +16,7 @@ too, because from C an item of a list costs a tenth of an attribute.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Protocol, final
 
 from nimloop_core._guard import ThreadGuard
@@ -195,6 +196,35 @@ class WatcherTable:
                 self._backend.remove(watcher.fd)
             self.slots[watcher.fd] = self.callbacks[watcher.fd] = None
             self.retired.append(watcher)
+
+    def dispatch(self, batch: Iterable[tuple[int, int]]) -> int:
+        """Call back for each descriptor of a batch with its mask of events; return how many watchers were called.
+
+        Left out is who was unregistered by a callback before it, and who is younger than the batch.
+        """
+        slots = self.slots
+        youngest = self.newest[0]
+        called = 0
+        for fd, events in batch:
+            watcher = slots[fd]
+            if watcher is None or watcher.generation > youngest:
+                continue
+            called += 1
+            try:
+                watcher.callback(events)
+            except Exception as error:
+                self.on_error(error, watcher)
+        return called
+
+    def repeat(self, fds: Iterable[int]) -> None:
+        """Have the edges of a batch told again that Ctrl+C has ended: nobody was told of them, and only levels last."""
+        for fd in fds:
+            watcher = self.find(fd)
+            if watcher is not None and watcher.edge and watcher.events:
+                try:
+                    self._backend.modify(fd, watcher.events, edge=True)
+                except OSError:
+                    pass  # closed before
 
     def sweep(self) -> None:
         """Let go of the callbacks of retired watchers, once no event of the batch can need them."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+__all__ = ["Callback", "Clock", "EventCallback", "ExceptionHandler", "HasFileno"]
+
 Callback = Callable[[], object]
 """A callable without arguments; its result is ignored."""
 

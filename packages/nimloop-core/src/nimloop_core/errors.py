@@ -16,6 +16,19 @@ NimloopError
 
 from __future__ import annotations
 
+__all__ = [
+    "AlreadyRegisteredError",
+    "BackendUnavailableError",
+    "DelayError",
+    "LoopClosedError",
+    "LoopRunningError",
+    "NimloopError",
+    "NotRegisteredError",
+    "TimerCancelledError",
+    "WatcherError",
+    "WrongThreadError",
+]
+
 
 class NimloopError(Exception):
     """The root of all nimloop exceptions, in every nimloop package."""

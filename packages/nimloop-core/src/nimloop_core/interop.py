@@ -49,6 +49,8 @@ from nimloop_core._watchers import READ
 from nimloop_core.abc import EventCallback, HasFileno
 from nimloop_core.errors import LoopRunningError
 
+__all__ = ["AsyncioGuest", "NimloopSelector"]
+
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _Source = int | HasFileno
@@ -204,6 +206,10 @@ class AsyncioGuest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._guest.is_closed() else "running" if self._guest.is_running() else "waiting"
+        return f"<AsyncioGuest {state} loop={self._loop!r}>"
 
     def _on_told(self) -> None:
         """Hear from the asyncio loop, outside of its turns, that it has got something to do."""

@@ -76,25 +76,15 @@ class FakeBackend:
     def poll(self, timeout_ns: int, table: WatcherTable) -> int:
         """Dispatch what was put in and is wanted; else let the time pass. Every wait is noted in `waits`."""
         self.waits.append(timeout_ns)
-        batch = [(fd, self._wanted(fd, events)) for fd, events in self._events]
+        batch = [(fd, wanted) for fd, events in self._events if (wanted := self._wanted(fd, events))]
+        told = bool(self._events)
         self._events.clear()
-        if not batch and not self._woken:
+        if not told and not self._woken:
             if timeout_ns < 0:
                 raise DeadlockError("the loop would wait for ever")
             self._clock.advance_ns(timeout_ns)
         self._woken = False
-        youngest = table.generation
-        called = 0
-        for fd, events in batch:
-            watcher = table.find(fd)
-            if not events or watcher is None or watcher.generation > youngest:
-                continue
-            called += 1
-            try:
-                watcher.callback(events)
-            except Exception as error:
-                table.on_error(error, watcher)
-        return called
+        return table.dispatch(batch)
 
     def _wanted(self, fd: int, events: int) -> int:
         # As a kernel does it: what nobody asked for is not reported, errors and hang-ups are, where there is interest.

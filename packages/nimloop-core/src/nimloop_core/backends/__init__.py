@@ -16,9 +16,9 @@ The contract
     Waits until there are events, or ``timeout_ns`` nanoseconds have passed (negative: no limit; a day at most),
     never shorter.
     Then calls the watcher in ``table.slots[fd]`` for each event, unless the slot is empty or its generation is
-    younger than the batch. A watcher's exception goes to ``table.on_error`` and the batch goes on. A BaseException
-    ends the batch, and what it held is reported by the next one, edges too. Returns how many were called; being
-    woken up is not an event.
+    younger than the batch. A watcher's exception goes to ``table.on_error`` and the batch goes on: all this is
+    ``table.dispatch``. A BaseException ends the batch, and what it held is reported by the next one, edges too (see
+    ``table.repeat``). Returns how many were called; being woken up is not an event.
 ``fileno()``
     A descriptor that becomes readable when ``poll`` would have something to report, −1 where there is none.
 ``close()``

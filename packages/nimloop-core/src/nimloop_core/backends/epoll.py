@@ -13,11 +13,11 @@ import select
 from typing import Final, Protocol, cast, final
 
 from nimloop_core._watchers import WatcherTable
+from nimloop_core.backends import _capacity
 from nimloop_core.backends._epoll_py import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, Pollable
 from nimloop_core.backends._epoll_wait import wait
 
-_MIN_EVENTS: Final = 64
-_MAX_EVENTS: Final = 4096
+__all__ = ["EpollBackend"]
 
 _TO_KERNEL: Final = (
     0,
@@ -77,7 +77,7 @@ class EpollBackend:
     def __init__(self) -> None:
         self.name = "epoll"
         self.edge = True
-        self._capacity = _MIN_EVENTS
+        self._capacity = _capacity.LEAST
         self._epoll = cast("EpollApi", select).epoll()
         self._fd: Final = self._epoll.fileno()
         self._lost: Final[list[int]] = []
@@ -117,24 +117,11 @@ class EpollBackend:
         try:
             events, called = wait(self._epoll, self._fd, self._capacity, timeout_ns, table, self._lost)
         except BaseException:
-            self._repeat(table)
+            table.repeat(self._lost)
+            self._lost.clear()
             raise
-        if events == self._capacity:
-            self._capacity = min(self._capacity * 2, _MAX_EVENTS)
-        elif events * 8 < self._capacity:
-            self._capacity = max(self._capacity // 2, _MIN_EVENTS)
+        self._capacity = _capacity.adapted(self._capacity, events)
         return called
-
-    def _repeat(self, table: WatcherTable) -> None:
-        # Ctrl+C in the middle of a batch. The levels of the rest come again; an edge that nobody was told of would not.
-        while self._lost:
-            fd = self._lost.pop()
-            watcher = table.find(fd)
-            if watcher is not None and watcher.edge and watcher.events:
-                try:
-                    self.modify(fd, watcher.events, edge=True)
-                except OSError:
-                    pass  # closed before
 
     def fileno(self) -> int:
         """Return the descriptor that another loop can wait for."""

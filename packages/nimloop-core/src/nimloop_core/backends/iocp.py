@@ -50,6 +50,7 @@ import time
 from typing import Final, final
 
 from nimloop_core._watchers import ERROR, HUP, READ, WRITE, WatcherTable
+from nimloop_core.backends import _capacity
 from nimloop_core.backends._afd import (
     ABORT,
     ACCEPT,
@@ -65,8 +66,8 @@ from nimloop_core.backends._afd import (
 )
 from nimloop_core.backends._port import Port, WindowsPort
 
-_MIN_EVENTS: Final = 64
-_MAX_EVENTS: Final = 4096
+__all__ = ["IocpBackend"]
+
 _DEVICE_SOCKETS: Final = 32
 _SLICE_MS: Final = 1_000
 _CLOSE_MS: Final = 1_000
@@ -132,7 +133,7 @@ class IocpBackend:
         self.edge = False
         self.wake_fd = -1
         self._port: Final[Port] = WindowsPort() if port is None else port
-        self._capacity = _MIN_EVENTS
+        self._capacity = _capacity.LEAST
         self._registered: Final[dict[int, _Registration]] = {}
         # Whose record is the kernel's, by its address. Removed ones are also in _draining, by their handle.
         self._in_flight: Final[dict[int, _Registration]] = {}
@@ -230,7 +231,7 @@ class IocpBackend:
                 continue  # cancellations and late answers: their sockets can be asked now, or there is more behind them
             if ready or woken or left == 0:
                 break
-        return self._dispatch(ready, table) if ready else 0
+        return table.dispatch(ready)
 
     def fileno(self) -> int:
         """Return −1: there is nothing that another loop could wait for."""
@@ -250,21 +251,6 @@ class IocpBackend:
             self._port.close()
             if not self._in_flight:
                 del _records[id(self._in_flight)]
-
-    def _dispatch(self, ready: list[tuple[int, int]], table: WatcherTable) -> int:
-        slots = table.slots
-        youngest = table.generation
-        called = 0
-        for fd, events in ready:
-            watcher = slots[fd]
-            if watcher is None or watcher.generation > youngest:
-                continue  # unregistered by a callback before it
-            called += 1
-            try:
-                watcher.callback(events)
-            except Exception as error:
-                table.on_error(error, watcher)
-        return called
 
     def _ask(self, ready: list[tuple[int, int]]) -> None:
         """Give the kernel the records of all that are idle; who cannot be polled is told of an error."""
@@ -340,10 +326,7 @@ class IocpBackend:
                 del self._in_flight[address]
         if count:
             port.release()
-            if count == self._capacity:
-                self._capacity = min(count * 2, _MAX_EVENTS)
-            elif count * 8 < self._capacity:
-                self._capacity = max(self._capacity // 2, _MIN_EVENTS)
+            self._capacity = _capacity.adapted(self._capacity, count)
         self._harvesting = False
         return -count if woken else count
 

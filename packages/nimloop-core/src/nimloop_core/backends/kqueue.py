@@ -43,11 +43,10 @@ import select
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, cast, final
 
-from nimloop_core._watchers import ERROR, HUP, READ, WRITE, Watcher, WatcherTable
-from nimloop_core.backends import _pipe
+from nimloop_core._watchers import ERROR, HUP, READ, WRITE, WatcherTable
+from nimloop_core.backends import _capacity, _pipe
 
-_MIN_EVENTS: Final = 64
-_MAX_EVENTS: Final = 4096
+__all__ = ["KqueueBackend"]
 
 # Linux has no names for these, and type checkers look at every system. <sys/event.h> of macOS, FreeBSD, OpenBSD,
 # DragonFly and NetBSD agree on the flags. NetBSD numbers the filters from 0 upwards, the others from −1 downwards.
@@ -117,7 +116,7 @@ class KqueueBackend:
         self.edge = True
         api = api or cast("KqueueApi", select)
         self._kevent = api.kevent
-        self._capacity = _MIN_EVENTS
+        self._capacity = _capacity.LEAST
         self._known: dict[int, int] = {}
         self._refused: dict[int, int] = {}
         self._closed = False
@@ -171,9 +170,6 @@ class KqueueBackend:
         batch = self._kqueue.control(None, self._capacity, timeout)
         if not batch and not ready:
             return 0
-        slots = table.slots
-        youngest = table.generation
-        called = 0
         try:
             for event in batch:
                 bits = READ if event.filter == _FILTER_READ else WRITE
@@ -186,22 +182,11 @@ class KqueueBackend:
                 ready[fd] = ready.get(fd, 0) | bits
             if self.wake_fd in ready:
                 _pipe.drain(self.wake_fd)
-            for fd, bits in ready.items():
-                watcher = slots[fd]
-                if watcher is None or watcher.generation > youngest:
-                    continue  # the wake-up, or unregistered by a callback before it
-                called += 1
-                try:
-                    watcher.callback(bits)
-                except Exception as error:
-                    table.on_error(error, watcher)
+            called = table.dispatch(ready.items())
         except BaseException:
-            self._repeat({*ready, *(event.ident for event in batch)}, slots)
+            table.repeat({*ready, *(event.ident for event in batch)})
             raise
-        if len(batch) == self._capacity:
-            self._capacity = min(self._capacity * 2, _MAX_EVENTS)
-        elif len(batch) * 8 < self._capacity:
-            self._capacity = max(self._capacity // 2, _MIN_EVENTS)
+        self._capacity = _capacity.adapted(self._capacity, len(batch))
         return called
 
     def fileno(self) -> int:
@@ -288,13 +273,3 @@ class KqueueBackend:
                 self._refused[fd] &= ~bit
             if not self._refused[fd]:
                 del self._refused[fd]
-
-    def _repeat(self, fds: set[int], slots: list[Watcher | None]) -> None:
-        # Ctrl+C in the middle of a batch. The levels of the rest come again; an edge that nobody was told of would not.
-        for fd in fds:
-            watcher = slots[fd]
-            if watcher is not None and watcher.edge and watcher.events:
-                try:
-                    self.modify(fd, watcher.events, edge=True)
-                except OSError:
-                    pass  # closed before

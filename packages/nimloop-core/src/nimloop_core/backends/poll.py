@@ -13,6 +13,8 @@ from typing import Final, Protocol, cast, final
 from nimloop_core._watchers import ERROR, HUP, READ, WRITE, WatcherTable
 from nimloop_core.backends import _pipe
 
+__all__ = ["PollBackend"]
+
 _POLLIN: Final = 0x001
 _POLLOUT: Final = 0x004
 _POLLERR: Final = 0x008
@@ -85,26 +87,16 @@ class PollBackend:
     def poll(self, timeout_ns: int, table: WatcherTable) -> int:
         """Wait, then call the live watchers of the batch."""
         batch = self._poll.poll(-(-timeout_ns // 1_000_000) if timeout_ns >= 0 else None)
-        slots = table.slots
-        youngest = table.generation
-        called = 0
+        ready: list[tuple[int, int]] = []
         for fd, bits in batch:
             if fd == self.wake_fd:
                 _pipe.drain(self.wake_fd)
-                continue
-            watcher = slots[fd]
-            if watcher is None or watcher.generation > youngest:
-                continue  # unregistered by a callback before it
-            if bits & _POLLNVAL:
+            elif bits & _POLLNVAL:
                 # Closed without being unregistered. epoll forgets such a descriptor; poll would report it for ever.
                 self.remove(fd)
-                continue
-            called += 1
-            try:
-                watcher.callback(_mask(bits))
-            except Exception as error:
-                table.on_error(error, watcher)
-        return called
+            else:
+                ready.append((fd, _mask(bits)))
+        return table.dispatch(ready)
 
     def fileno(self) -> int:
         """Return −1: there is nothing that another loop could wait for."""

@@ -175,10 +175,22 @@ def test_text_follows_the_charset_where_it_names_one(
 
 
 def test_json_is_read_from_the_body(connection: Connection) -> None:
-    """JSON comes out as objects, and what is not JSON raises ValueError."""
+    """JSON comes out as objects."""
     assert made(connection, body=b'{"a": [1, null]}').json() == {"a": [1, None]}
-    with pytest.raises(ValueError):
-        made(connection, body=b"{").json()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff", b"1 2", b"[" * 200_000, b'{"a":' * 100_000, b"9" * 5000],
+    ids=lambda body: repr(body[:5]),
+)
+def test_what_is_not_json(connection: Connection, site: Site, body: bytes) -> None:
+    """Is a ValueError, also where it is nested too deeply for any reader; and 400 if nobody catches that."""
+    with pytest.raises(ValueError, match="the body is not JSON: "):
+        made(connection, body=body).json()
+    site.start(lambda req, res: res.send_json(req.json()))
+    (answer,) = site.ask(request("POST", "/", f"Content-Length: {len(body)}") + body)
+    assert (answer.status, answer.body[:39]) == (400, b"400 Bad Request: the body is not JSON: ")
 
 
 def ask_each_way(client: Client) -> None:

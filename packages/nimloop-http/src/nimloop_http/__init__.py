@@ -39,6 +39,7 @@ from nimloop_http.errors import HeadersTooLargeError as HeadersTooLargeError
 from nimloop_http.errors import HttpError as HttpError
 from nimloop_http.errors import IncompleteMessageError as IncompleteMessageError
 from nimloop_http.errors import InvalidHeaderError as InvalidHeaderError
+from nimloop_http.errors import JsonError as JsonError
 from nimloop_http.errors import LimitError as LimitError
 from nimloop_http.errors import MisdirectedError as MisdirectedError
 from nimloop_http.errors import MisuseError as MisuseError
@@ -129,6 +130,7 @@ __all__ = [
     "HttpServer",
     "IncompleteMessageError",
     "InvalidHeaderError",
+    "JsonError",
     "LimitError",
     "Limits",
     "MisdirectedError",

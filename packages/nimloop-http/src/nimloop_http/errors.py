@@ -13,6 +13,7 @@ NimloopError
     │   ├── RequestTimeoutError (TimeoutError)  408  the message did not arrive in time
     │   ├── FormError                    400  the body is not the form that it claims to be
     │   │   └── NotAFormError            415  it does not even claim to be one
+    │   ├── JsonError (ValueError)       400  the body is not JSON
     │   └── LimitError                   a setting in `Limits` or `FormLimits` was exceeded
     │       ├── RequestLineTooLongError  414
     │       ├── HeadersTooLargeError     431  the header section has too many bytes
@@ -147,6 +148,10 @@ class NotAFormError(FormError):
     """The Content-Type is not one of a form."""
 
     status = 415
+
+
+class JsonError(ProtocolError, ValueError):
+    """The body is not JSON (RFC 8259), or nested deeper than can be read; the message says where."""
 
 
 class TooManyPartsError(LimitError):

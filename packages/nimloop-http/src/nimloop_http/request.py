@@ -14,7 +14,7 @@ from nimloop_http._framing import Head
 from nimloop_http._headers import Headers
 from nimloop_http._source import Source
 from nimloop_http._upgrade import offers
-from nimloop_http.errors import NotAFormError
+from nimloop_http.errors import JsonError, NotAFormError
 from nimloop_http.proxy import Client
 from nimloop_net import Connection
 
@@ -323,8 +323,11 @@ class HttpRequest:
     # What it holds ---------------------------------------------------------------------------------------------
 
     def json(self) -> object:
-        """Return the body read as JSON. Raises ValueError when it is not."""
-        return json.loads(self.body)
+        """Return the body read as JSON. Raises `JsonError`, which answers 400 if nobody catches it, when it is not."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise JsonError(f"the body is not JSON: {error}") from None
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.head.method} {self.head.target}>"

@@ -77,6 +77,23 @@ class Told:
         """How often the connector has told an outcome: never more than once."""
         return len(self.connections) + len(self.errors)
 
+    def connect_securely(
+        self, loop: Loop, port: int, *, server_hostname: str = "localhost", timeout: float = 10.0
+    ) -> Connector:
+        """Speak TLS to a port of this machine, and note everything."""
+        return connect(
+            loop,
+            LOCAL,
+            port,
+            tls=client_context(),
+            server_hostname=server_hostname,
+            on_connect=self.on_connect,
+            on_data=self.on_data,
+            on_close=self.on_close,
+            on_error=self.on_error,
+            timeout=timeout,
+        )
+
 
 @pytest.fixture
 def told() -> Iterator[Told]:
@@ -178,16 +195,7 @@ def test_tls(loop: Loop, until: Until, told: Told) -> None:
     """A client speaks TLS when asked to; on_connect follows the handshake."""
     with TcpServer(loop, tls=server_context(), on_data=lambda conn, data: conn.send(data)) as server:
         port = server.listen(LOCAL, 0)[0][1]
-        connect(
-            loop,
-            LOCAL,
-            port,
-            tls=client_context(),
-            server_hostname="localhost",
-            on_connect=told.on_connect,
-            on_data=told.on_data,
-            on_error=told.on_error,
-        )
+        told.connect_securely(loop, port)
         until(lambda: told.outcomes)
         assert told.errors == []
         (conn,) = told.connections
@@ -243,16 +251,7 @@ def test_tls_of_another_host(loop: Loop, until: Until, told: Told) -> None:
     """A certificate for another name is an error of the connector, not the end of a connection."""
     with TcpServer(loop, tls=server_context()) as server:
         port = server.listen(LOCAL, 0)[0][1]
-        connect(
-            loop,
-            LOCAL,
-            port,
-            tls=client_context(),
-            server_hostname="example.org",
-            on_connect=told.on_connect,
-            on_close=told.on_close,
-            on_error=told.on_error,
-        )
+        told.connect_securely(loop, port, server_hostname="example.org")
         until(lambda: told.errors)
         loop.run_once(0)
     assert isinstance(told.errors[0], ssl.SSLCertVerificationError)
@@ -264,15 +263,7 @@ def test_tls_to_plain_text(loop: Loop, server: TcpServer, until: Until, told: To
     """A server that does not speak TLS is an error with TLS' own words."""
     server.on_accept = lambda conn: conn.send(b"220 welcome, in plain text\r\n" * 10)
     port = server.listen(LOCAL, 0)[0][1]
-    connect(
-        loop,
-        LOCAL,
-        port,
-        tls=client_context(),
-        server_hostname="localhost",
-        on_connect=told.on_connect,
-        on_error=told.on_error,
-    )
+    told.connect_securely(loop, port)
     until(lambda: told.outcomes)
     assert isinstance(told.errors[0], ssl.SSLError)
 
@@ -281,16 +272,7 @@ def test_tls_server_hangs_up(loop: Loop, server: TcpServer, until: Until, told: 
     """A server that closes in the middle of the handshake is an error, not the end of a connection."""
     server.on_accept = Connection.close
     port = server.listen(LOCAL, 0)[0][1]
-    connect(
-        loop,
-        LOCAL,
-        port,
-        tls=client_context(),
-        server_hostname="localhost",
-        on_connect=told.on_connect,
-        on_close=told.on_close,
-        on_error=told.on_error,
-    )
+    told.connect_securely(loop, port)
     until(lambda: told.outcomes)
     assert isinstance(told.errors[0], ConnectionError)
     assert told.closed == []
@@ -299,16 +281,7 @@ def test_tls_server_hangs_up(loop: Loop, server: TcpServer, until: Until, told: 
 def test_tls_server_says_nothing(loop: Loop, server: TcpServer, until: Until, told: Told) -> None:
     """The handshake is part of what the time-out bounds."""
     port = server.listen(LOCAL, 0)[0][1]
-    connector = connect(
-        loop,
-        LOCAL,
-        port,
-        tls=client_context(),
-        server_hostname="localhost",
-        on_connect=told.on_connect,
-        on_error=told.on_error,
-        timeout=0.2,
-    )
+    connector = told.connect_securely(loop, port, timeout=0.2)
     until(lambda: connector.state == "securing")
     until(lambda: told.outcomes)
     assert isinstance(told.errors[0], ConnectTimeoutError)

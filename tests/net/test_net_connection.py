@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import socket
 import struct
@@ -548,13 +549,7 @@ def test_resume_without_pause(connected: Connected, loop: Loop) -> None:
 def test_pause_inside_on_data(connected: Connected, rest: Rest, until: Until) -> None:
     """Paused in the middle of a long read, the rest waits in the kernel until it is wanted."""
     conn, peer = connected()
-    received = bytearray()
-
-    def once(conn: Connection, data: bytes) -> None:
-        received.extend(data)
-        conn.pause_reading()
-
-    conn.on_data = once
+    received = collect(conn, pauses=math.inf)
     sent = fill(peer)
     rest(0.01)
     first = len(received)
@@ -857,6 +852,15 @@ def test_linger(connected: Connected, until: Until, read_all: ReadAll) -> None:
     assert ended == []
     until(lambda: ended)
     assert ended == [None]
+
+
+@pytest.mark.parametrize("linger", [-1.0, float("nan")])
+def test_linger_for_no_time(linger: float, connected: Connected) -> None:
+    """What is no time is refused, and the connection as open as before."""
+    conn, _ = connected()
+    with pytest.raises(ValueError, match="seconds"):
+        conn.close_after_drain(linger)
+    assert conn.state == "open"
 
 
 def test_linger_of_a_flooding_peer(connected: Connected, until: Until) -> None:

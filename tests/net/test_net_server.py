@@ -581,10 +581,13 @@ def test_limit_reached_before_listening(server_with: ServerWith, dial: Dial, unt
     until(lambda: server.connections and server.connections[0].peer == waiting.getsockname())
 
 
-def test_impossible_limit(server_with: ServerWith) -> None:
-    """A server without room for anybody is a mistake."""
+def test_impossible_limit(server_with: ServerWith, loop: Loop) -> None:
+    """A server without room for anybody is a mistake, and so is a time that is none."""
     with pytest.raises(ValueError, match="0"):
         server_with(max_connections=0)
+    for seconds in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match=str(seconds)):
+            TcpServer(loop, handshake_timeout=seconds)
 
 
 # Sockets of others ----------------------------------------------------------------------------------------------------
@@ -871,6 +874,20 @@ def test_shutdown_lets_a_connection_say_goodbye(server: TcpServer, dial: Dial, u
     clients[2].close()
     until(lambda: done)
     assert (done, [type(error) for error in errors]) == ([0], [ZeroDivisionError])
+
+
+@pytest.mark.parametrize("grace", [-1.0, float("nan")])
+def test_shutdown_within_no_time(grace: float, server: TcpServer, dial: Dial, until: Until, loop: Loop) -> None:
+    """A grace that is no time is refused before anything ends."""
+    address = server.listen(LOCAL, 0)[0]
+    server.on_accept = lambda conn: setattr(conn, "on_shutdown", lambda _conn: pytest.fail("too early"))
+    dial(address)
+    until(lambda: server.connections)
+    with pytest.raises(ValueError, match="delay"):
+        server.shutdown(grace)
+    loop.run_once(0)
+    assert server.addresses == [address]
+    assert [conn.state for conn in server.connections] == ["open"]
 
 
 def test_shutdown_with_nobody_there(server: TcpServer, loop: Loop) -> None:

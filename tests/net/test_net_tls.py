@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import hashlib
+import math
 import os
 import socket
 import ssl
@@ -725,13 +726,7 @@ def test_pausing_slows_the_sender(secured: Secured, until: Until) -> None:
 def test_pausing_between_records(secured: Secured, until: Until, rest: Rest) -> None:
     """What was decrypted, or can be without the socket, waits too, and comes without a new event."""
     server, client = secured()
-    got = bytearray()
-
-    def on_data(conn: Connection, data: bytes) -> None:
-        got.extend(data)
-        conn.pause_reading()
-
-    server.on_data = on_data
+    got = collect(server, pauses=math.inf)
     client.send(bytes(200_000))
     until(lambda: got)
     first = len(got)
@@ -973,14 +968,7 @@ def test_half_close(version: ssl.TLSVersion, both: Both, until: Until) -> None:
 def test_ending_with_data_on_the_way(secured: Secured, until: Until) -> None:
     """What OpenSSL held when our side was ended is delivered all the same."""
     server, client = secured()
-    got = bytearray()
-
-    def on_data(conn: Connection, data: bytes) -> None:
-        if not got:
-            conn.pause_reading()
-        got.extend(data)
-
-    server.on_data = on_data
+    got = collect(server, pauses=1)
     of_server, of_client = endings(server), endings(client)
     client.send(bytes(500_000))
     client.close_after_drain()
@@ -997,16 +985,8 @@ def test_ending_with_data_on_the_way(secured: Secured, until: Until) -> None:
 def test_ending_with_small_records_on_the_way(*, ends: bool, peered: Peered, until: Until) -> None:
     """Many whole records that were read from the socket when our side was ended are delivered, and what follows."""
     conn, peer = peered()
-    told = endings(conn)
-    got = bytearray()
-
-    def on_data(conn: Connection, data: bytes) -> None:
-        if not got:
-            conn.pause_reading()
-        got.extend(data)
-
+    got, told = collect(conn, pauses=1), endings(conn)
     conn.pause_reading()
-    conn.on_data = on_data
     for _ in range(100):
         peer.send(bytes(1000))  # 102 200 bytes on the wire: two reads, of which the first is more than a buffer holds
     if ends:

@@ -14,8 +14,17 @@ def endings(conn: Connection) -> Endings:
     return told
 
 
-def collect(conn: Connection) -> bytearray:
-    """Collect what `on_data` is given."""
+def collect(conn: Connection, *, pauses: float = 0) -> bytearray:
+    """Collect what `on_data` is given, and pause reading after each of the first `pauses` times."""
     data = bytearray()
-    conn.on_data = lambda _conn, chunk: data.extend(chunk)
+    times = 0
+
+    def on_data(conn: Connection, chunk: bytes) -> None:
+        nonlocal times
+        data.extend(chunk)
+        times += 1
+        if times <= pauses:
+            conn.pause_reading()
+
+    conn.on_data = on_data
     return data

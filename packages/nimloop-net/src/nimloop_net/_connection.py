@@ -492,8 +492,11 @@ class Connection:
         Then `linger` seconds (by default ``conn.linger``) are left to the peer to end its side too, while what it
         still sends is thrown away; closing without that could make the kernel reset the connection and destroy what
         the peer has not read. 0 closes at once: right when the peer is known to send nothing more. A peer that
-        takes nothing of what is queued for ``conn.stall`` seconds is cut off with `StalledError`.
+        takes nothing of what is queued for ``conn.stall`` seconds is cut off with `StalledError`. Raises ValueError
+        for a negative time.
         """
+        if linger is not None and not linger >= 0:
+            raise ValueError(f"a peer has zero seconds or more to end its side, not {linger}")
         if linger:
             self.linger = linger
         finish(self, st.FINISH_NOW if linger == 0 else st.FINISH)

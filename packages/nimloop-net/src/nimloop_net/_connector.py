@@ -26,6 +26,7 @@ from nimloop_net._ending import guard
 from nimloop_net._happy_eyeballs import ATTEMPT_DELAY, FIRST_FAMILY_COUNT, interleave
 from nimloop_net._literals import SockAddress, check_name, parse_literal
 from nimloop_net._resolve import Found, NameSource, Share
+from nimloop_net._tlsinfo import check_host_name
 from nimloop_net.errors import (
     AddressError,
     ConnectError,
@@ -94,8 +95,8 @@ class Connector:
             raise TypeError(f"on_connect must be callable, not {on_connect!r}")
         if tls is None and server_hostname is not None:
             raise ValueError("a server_hostname is for TLS: give a context, too")
-        if tls is not None and tls.check_hostname and not server_hostname:
-            raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
+        if tls is not None:
+            check_host_name(tls, server_hostname)
         self.loop: Final = loop
         self.attempt_timeout: float | None = None
         self.attempt_delay: float = ATTEMPT_DELAY

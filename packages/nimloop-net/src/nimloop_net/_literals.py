@@ -24,8 +24,7 @@ def parse_literal(host: str, port: int) -> tuple[Family, SockAddress] | None:
     An IPv6 literal may have a zone behind a ``%``, as a number or as the name of an interface (RFC 4007 §11). Raises
     `AddressError` for a port that is none, for a zone that is not there, and for brackets, which belong to URLs.
     """
-    if not 0 <= port <= 65535:
-        raise AddressError(f"a port is between 0 and 65535, not {port}")
+    check_port(port)
     if ":" not in host:
         return (socket.AF_INET, (host, port)) if _is(socket.AF_INET, host) else None
     if host.startswith("["):
@@ -34,6 +33,12 @@ def parse_literal(host: str, port: int) -> tuple[Family, SockAddress] | None:
     if not _is(socket.AF_INET6, plain):
         raise AddressError(f"{host!r} is neither an IPv6 address nor the name of a host")
     return socket.AF_INET6, (plain, port, 0, _scope(host, zone) if percent else 0)
+
+
+def check_port(port: int) -> None:
+    """Raise `AddressError` for a port that is none."""
+    if not 0 <= port <= 65535:
+        raise AddressError(f"a port is between 0 and 65535, not {port}")
 
 
 def literal_of(address: SockAddress) -> str:

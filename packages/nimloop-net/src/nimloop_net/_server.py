@@ -62,6 +62,8 @@ class TcpServer:
     ) -> None:
         if max_connections is not None and max_connections < 1:
             raise ValueError(f"a server needs room for one connection at least, not for {max_connections}")
+        if not handshake_timeout >= 0:
+            raise ValueError(f"a handshake has zero seconds or more, not {handshake_timeout}")
         self.loop: Final = loop
         self.on_data = on_data
         self.on_accept = on_accept
@@ -176,10 +178,10 @@ class TcpServer:
         A connection with `on_shutdown` is told by it; the others send what they have queued and close.
         ``on_done(aborted)`` is called when all are gone, with the number of those that were aborted.
         """
+        self.wait_closed(grace, on_done)  # first, so that nothing has happened yet when the grace is no time
         self.stop_listening()
         for connection in self.connections:
             connection.end_with_server()
-        self.wait_closed(grace, on_done)
 
     def wait_closed(self, grace: float, on_done: Callable[[int], object] | None = None) -> None:
         """Wait for the connections to end by themselves, and abort what is left after `grace` seconds.

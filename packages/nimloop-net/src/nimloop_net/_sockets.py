@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, final
 
 from nimloop_net._channel import Address, address_of, format_address
+from nimloop_net._literals import check_port
 from nimloop_net.errors import AddressError
 
 BACKLOG: Final = 2048
@@ -28,8 +29,7 @@ def listen_tcp(host: str | None, port: int, *, backlog: int, reuse_port: bool) -
     Port 0 takes a free one, the same for all addresses. All or nothing: when one address fails, none stays open.
     Raises OSError as the system says it, with the address in the message.
     """
-    if not 0 <= port <= 65535:
-        raise AddressError(f"a port is between 0 and 65535, not {port}")
+    check_port(port)
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except UnicodeError:
@@ -72,9 +72,7 @@ def adopt_listening(sock: socket.socket) -> None:
     """Make a listening socket that somebody else has opened like one of ours; raises `AddressError` for any other."""
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise AddressError(f"the socket does not listen: {sock!r}")
-    sock.setblocking(False)
-    if sock.family in {socket.AF_INET, socket.AF_INET6}:
-        _no_delay(sock)
+    _make_ours(sock)
 
 
 def adopt_connected(sock: socket.socket) -> Address:
@@ -85,10 +83,14 @@ def adopt_connected(sock: socket.socket) -> Address:
         raise AddressError(f"the socket is not connected: {error.strerror}") from None
     if sock.type != socket.SOCK_STREAM:
         raise AddressError(f"not a stream socket: {sock!r}")
+    _make_ours(sock)
+    return peer
+
+
+def _make_ours(sock: socket.socket) -> None:
     sock.setblocking(False)
     if sock.family in {socket.AF_INET, socket.AF_INET6}:
         _no_delay(sock)
-    return peer
 
 
 _AddressInfo = tuple[int, int, int, tuple[str | int | bytes, ...]]
@@ -138,11 +140,16 @@ def _no_delay(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
 
 
+def share_port(sock: socket.socket) -> None:
+    """Let other sockets, also of other processes, bind the same port; raises `AddressError` where that is unknown."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise AddressError("this system has no SO_REUSEPORT")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
 def _listen(sock: socket.socket, address: tuple[object, ...], *, backlog: int, reuse_port: bool) -> None:
     if reuse_port:
-        if not hasattr(socket, "SO_REUSEPORT"):
-            raise AddressError("this system has no SO_REUSEPORT")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        share_port(sock)
     try:
         sock.bind(address)
         sock.listen(backlog)  # it, too, can find that another socket was faster
@@ -211,7 +218,7 @@ class UnixListener:
 def _unix_socket() -> socket.socket:
     family: int = getattr(socket, "AF_UNIX", -1)  # Windows has it, but Python there has not
     if family < 0:
-        raise AddressError("there are no Unix sockets on this system")
+        raise AddressError("this system has no Unix sockets")
     return socket.socket(family, socket.SOCK_STREAM)
 
 

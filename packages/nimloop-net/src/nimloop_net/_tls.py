@@ -24,7 +24,7 @@ from nimloop_core import READ, WRITE, Timer, Watcher
 from nimloop_net import _state as st
 from nimloop_net._ending import end, guard
 from nimloop_net._io import receiver, socket_of
-from nimloop_net._tlsinfo import TlsInfo
+from nimloop_net._tlsinfo import TlsInfo, check_host_name
 from nimloop_net._tlsrecords import RAW, TlsRecords
 from nimloop_net.errors import ConnectionClosedError, HandshakeTimeoutError, TruncatedError, WriteBufferFullError
 
@@ -123,9 +123,8 @@ class TlsChannel:
         on_secure: Callable[[Connection], object] | None,
     ) -> None:
         """Prepare TLS; raises what `ssl.SSLContext.wrap_bio` raises. The time runs, nothing moves before `begin`."""
-        if not server_side and context.check_hostname and not server_hostname:
-            # wrap_bio would let it pass, and check nothing.
-            raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
+        if not server_side:
+            check_host_name(context, server_hostname)
         self._connection: Final = connection
         self._sock: Final = sock
         self._records: Final = TlsRecords(sock, received)

@@ -9,6 +9,12 @@ if TYPE_CHECKING:
     import ssl
 
 
+def check_host_name(context: ssl.SSLContext, server_hostname: str | None) -> None:
+    """Raise ValueError for a client whose context checks names and gets none: `wrap_bio` would let it pass."""
+    if context.check_hostname and not server_hostname:
+        raise ValueError("the context checks host names: give the server_hostname that the certificate is for")
+
+
 @final
 class TlsInfo:
     """What both sides have agreed on; every answer but `server_name` is None until the handshake is done."""

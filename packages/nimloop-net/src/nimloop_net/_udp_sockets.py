@@ -7,6 +7,7 @@ import socket
 
 from nimloop_net._literals import SockAddress, parse_literal
 from nimloop_net._resolve import literals
+from nimloop_net._sockets import share_port
 from nimloop_net.errors import AddressError
 
 
@@ -20,7 +21,7 @@ def open_bound(host: str | None, port: int, *, reuse_address: bool, reuse_port: 
         if reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
-            _share_port(sock)
+            share_port(sock)
         _bind(sock, address)
     except BaseException:
         sock.close()
@@ -62,12 +63,6 @@ def _address_to_bind(host: str | None, port: int) -> tuple[int, SockAddress]:
         return literal_address(literals(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0], port)
     except UnicodeError:
         raise AddressError(f"{host!r} cannot be the name of a host") from None
-
-
-def _share_port(sock: socket.socket) -> None:
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise AddressError("this system has no SO_REUSEPORT")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def _bind(sock: socket.socket, address: SockAddress) -> None:

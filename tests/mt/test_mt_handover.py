@@ -105,27 +105,19 @@ def test_while_nobody_serves_connections_wait(
     assert serves(stage.puppets[1], client)
 
 
-def test_a_client_that_has_gone_meanwhile_is_passed_over(
-    stage: Stage, handover: Handover, listening: Listening, client: socket.socket
+@pytest.mark.parametrize("failure", [(errno.ECONNABORTED, 0.0), (errno.EMFILE, _BACK_OFF)])
+def test_an_accept_that_fails_is_tried_again(
+    stage: Stage, handover: Handover, listening: Listening, client: socket.socket, failure: tuple[int, float]
 ) -> None:
-    """accept(2): ECONNABORTED is about that one only."""
+    """At once when it was about one client only (accept(2)); later, without spinning, when there are no descriptors."""
+    number, pause = failure
     ready(stage)
-    listening.errors = (errno.ECONNABORTED,)
+    listening.errors = (number,)
     handover.resume()
     stage.turn()
-    assert serves(stage.puppets[1], client)
-
-
-def test_without_descriptors_it_tries_again_later(
-    stage: Stage, handover: Handover, listening: Listening, client: socket.socket
-) -> None:
-    """And does not spin until then."""
-    ready(stage)
-    listening.errors = (errno.EMFILE,)
-    handover.resume()
-    stage.turn()
-    assert [handed(puppet) for puppet in stage.puppets] == [[], []]
-    stage.turn(_BACK_OFF)
+    if pause:
+        assert [handed(puppet) for puppet in stage.puppets] == [[], []]
+        stage.turn(pause)
     assert serves(stage.puppets[1], client)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tests.mt import handlers
 from tests.mt.conftest import Provoked
-from tests.mt.serving import PATIENCE, Mode, ask, members, roll, seen, serving, until
+from tests.mt.serving import PATIENCE, Mode, ask, members, read_all, roll, seen, serving, until
 
 from nimloop_core import BackendUnavailableError
 from nimloop_http import HttpRequest, HttpResponse, Limits
@@ -343,6 +343,26 @@ def test_wrong_settings() -> None:
         MultiThreadHttpServer(handlers.answer, max_requests=0)
     with pytest.raises(ValueError, match="watchdog has to be more than 0, and finite"):
         MultiThreadHttpServer(handlers.answer, watchdog=float("nan"))
+
+
+def test_repr_tells_where_it_listens() -> None:
+    """From the first call of `listen` to the end."""
+    handlers.waiting.clear()
+    handlers.released.clear()
+    with MultiThreadHttpServer(handlers.answer, workers=2, mode="threads") as server:
+        assert repr(server) == "<MultiThreadHttpServer not listening threads=2>"
+        _, port = server.listen("127.0.0.1", 0)[0]
+        server.start()
+        assert repr(server) == f"<MultiThreadHttpServer listening on 127.0.0.1:{port} threads=2>"
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(handlers.waiting.is_set)
+            server.shutdown(PATIENCE)
+            until(lambda: repr(server) == "<MultiThreadHttpServer stopping threads=2>")
+            handlers.released.set()
+            assert b"late" in read_all(client)
+        assert server.join(PATIENCE) is not None
+        assert repr(server) == "<MultiThreadHttpServer closed threads=2>"
 
 
 def test_join_before_and_close_after_the_start(descriptors: Callable[[], set[str]]) -> None:

@@ -290,6 +290,7 @@ def test_a_worker_that_cannot_be_killed_is_replaced(one: Stage, provoked: Provok
     provoked("was killed, and does not end")
     provoked("has ended: too slow")
     (member,) = one.supervisor.members
+    assert repr(member) == "<Member ready place=0 pid=0>"
     member.kill("too slow")
     assert not one.supervisor.ready
     for _ in range(22):

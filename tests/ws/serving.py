@@ -43,6 +43,11 @@ def without(request: bytes, name: str) -> bytes:
     return b"\r\n".join(line for line in lines if not line.lower().startswith(name.lower().encode() + b":"))
 
 
+def echo(ws: WebSocket, message: str | bytes) -> None:
+    """Answer with the same."""
+    ws.send(message)
+
+
 @final
 class Peer:
     """A bare client: what it sends is up to the test, what it gets is read strictly."""
@@ -217,11 +222,28 @@ class Site(TurnedLoop):
 
     def open(self, target: str = "/", *fields: str, receive_buffer: int = 0, first: bytes = b"") -> Peer:
         """Connect a peer and open a WebSocket; `first` goes with the request."""
+        peer = self.ask(target, *fields, first=first, receive_buffer=receive_buffer)
+        assert peer.status == 101, (peer.head, peer.body)
+        return peer
+
+    def ask(self, target: str = "/", *fields: str, first: bytes = b"", receive_buffer: int = 0) -> Peer:
+        """Connect a peer, and ask for a WebSocket: `peer.status` tells whether it got one."""
         peer = self.dial(receive_buffer=receive_buffer)
         peer.send(handshake(target, *fields) + first)
         peer.until(lambda: peer.status)
-        assert peer.status == 101, (peer.head, peer.body)
         return peer
+
+    def serve(self, **settings: object) -> list[WebSocket]:
+        """Serve an echo; the list fills with its WebSockets, `log` with their ends and errors."""
+        opened: list[WebSocket] = []
+        defaults: dict[str, object] = {
+            "on_open": opened.append,
+            "on_message": echo,
+            "on_close": self.note_close,
+            "on_error": self.note_error,
+        }
+        self.add(WsServer(self.loop, **{**defaults, **settings}))  # type: ignore[arg-type]
+        return opened
 
 
 @contextmanager

@@ -9,28 +9,10 @@ import pytest
 from tests.ws.serving import ACCEPT, MASK, Site, handshake
 
 from nimloop_net import Connection, TcpServer
-from nimloop_ws import WebSocket, WsLimits, WsServer, WsTimeouts, connect, encode_frame
+from nimloop_ws import WebSocket, WsLimits, WsTimeouts, connect, encode_frame
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets
-
-
-def echo(ws: WebSocket, message: str | bytes) -> None:
-    """Answer with the same."""
-    ws.send(message)
-
-
-def serve(site: Site, **settings: object) -> list[WebSocket]:
-    """Serve an echo; the list fills with its WebSockets, the site's log with their ends."""
-    opened: list[WebSocket] = []
-    defaults: dict[str, object] = {
-        "on_open": opened.append,
-        "on_message": echo,
-        "on_close": site.note_close,
-        "on_error": site.note_error,
-    }
-    site.add(WsServer(site.loop, **{**defaults, **settings}))  # type: ignore[arg-type]
-    return opened
 
 
 def still_serves(site: Site) -> None:
@@ -53,7 +35,7 @@ def still_serves(site: Site) -> None:
 )
 def test_a_huge_head(site: Site, fields: list[str]) -> None:
     """431, whatever makes it so long, and the end."""
-    serve(site)
+    site.serve()
     peer = site.dial()
     try:
         peer.send(handshake("/", *fields))
@@ -66,7 +48,7 @@ def test_a_huge_head(site: Site, fields: list[str]) -> None:
 
 def test_a_head_that_fits_but_means_nothing(site: Site) -> None:
     """Thousands of offers and quotes without an end are read in no time, and none is taken."""
-    serve(site)
+    site.serve()
     offers = "permessage-deflate; client_max_window_bits=99, " * 80 + 'x; y="' + "\\a" * 500
     peer = site.open("/", f"Sec-WebSocket-Extensions: {offers}")
     assert "sec-websocket-extensions" not in peer.headers
@@ -76,7 +58,7 @@ def test_a_head_that_fits_but_means_nothing(site: Site) -> None:
 
 def test_a_handshake_that_trickles(timed: Site) -> None:
     """A byte now and then does not put the deadline off."""
-    serve(timed, handshake_timeout=5.0)
+    timed.serve(handshake_timeout=5.0)
     peer = timed.dial()
     request = handshake()
     for i in range(60):
@@ -114,7 +96,7 @@ def test_hints_without_end(site: Site) -> None:
 @pytest.mark.parametrize("payload", [b"", b"x"])
 def test_a_flood_of_fragments_does_not_keep_the_loop(site: Site, payload: bytes) -> None:
     """Tiny fragments make no event that could be counted, and are counted all the same: others are served between."""
-    websockets = serve(site)
+    websockets = site.serve()
     attacker, other = site.open(), site.open()
     count = 60_000 // (6 + len(payload))
     attacker.send(encode_frame(2, b"", fin=False, mask=MASK) + encode_frame(0, payload, fin=False, mask=MASK) * count)
@@ -127,7 +109,7 @@ def test_a_flood_of_fragments_does_not_keep_the_loop(site: Site, payload: bytes)
 
 def test_fragments_that_add_up(site: Site) -> None:
     """1009 with the header of the one that is too much, after any number of them."""
-    serve(site, limits=WsLimits(message=5_000))
+    site.serve(limits=WsLimits(message=5_000))
     peer = site.open()
     peer.frame(1, "x", fin=False)
     for _ in range(499):
@@ -140,7 +122,7 @@ def test_fragments_that_add_up(site: Site) -> None:
 
 def test_a_flood_behind_our_close(timed: Site) -> None:
     """A peer that goes on sending instead of answering the close frame is cut off in time, and nothing is kept."""
-    websockets = serve(timed, timeouts=WsTimeouts(close=5.0))
+    websockets = timed.serve(timeouts=WsTimeouts(close=5.0))
     peer = timed.open()
     ws = websockets[0]
     ws.close()
@@ -158,7 +140,7 @@ def test_a_flood_behind_our_close(timed: Site) -> None:
 
 def test_a_flood_of_pings_and_closes(site: Site) -> None:
     """Pongs for what comes before the close frame, one close frame, silence behind it."""
-    serve(site)
+    site.serve()
     peer = site.open()
     peer.send(encode_frame(9, b"p", mask=MASK) * 3000 + encode_frame(8, b"\x03\xe8", mask=MASK) * 3000)
     assert peer.wait_end()
@@ -171,7 +153,7 @@ def test_a_flood_of_pings_and_closes(site: Site) -> None:
 
 def test_streams_that_end_in_every_second_byte(site: Site) -> None:
     """1007: each would cost a decompressor, and copies of the whole message."""
-    serve(site)
+    site.serve()
     peer = site.open("/", OFFER)
     peer.frame(2, b"\x03\x00" * 32_000, rsv1=True)
     assert peer.next_close() == (1007, "a compressed message ends and begins anew too often")
@@ -183,7 +165,7 @@ def test_streams_that_end_in_every_second_byte(site: Site) -> None:
 
 def test_a_reset_in_the_middle_of_a_message(site: Site) -> None:
     """What was complete is handed out, `on_close` comes once with 1006, nothing is left."""
-    websockets = serve(site, on_message=site.note_message)
+    websockets = site.serve(on_message=site.note_message)
     for _ in range(20):
         peer = site.open()
         peer.say("whole")
@@ -198,7 +180,7 @@ def test_a_reset_in_the_middle_of_a_message(site: Site) -> None:
 
 def test_a_peer_that_half_closes_in_a_frame(site: Site) -> None:
     """It is answered what it has said before, and let go: 1006."""
-    serve(site)
+    site.serve()
     peer = site.open()
     peer.say("before")
     peer.send(encode_frame(1, "not all of it", mask=MASK)[:9])
@@ -210,7 +192,7 @@ def test_a_peer_that_half_closes_in_a_frame(site: Site) -> None:
 
 def test_a_peer_that_half_closes_and_never_reads(timed: Site) -> None:
     """What it was sent waits no longer than the connection's patience with a peer that takes nothing."""
-    websockets = serve(timed)
+    websockets = timed.serve()
     peer = timed.open(receive_buffer=4096)
     peer.reading = False
     while websockets[0].send(b"x" * 100_000):
@@ -223,7 +205,7 @@ def test_a_peer_that_half_closes_and_never_reads(timed: Site) -> None:
 
 def test_a_peer_that_vanishes_in_a_large_message(timed: Site) -> None:
     """No pong can come within a frame: without progress it is given up."""
-    websockets = serve(timed)
+    websockets = timed.serve()
     peer = timed.open()
     peer.send(encode_frame(2, b"x" * 500_000, mask=MASK)[:300_000])
     timed.pass_time(90.0)

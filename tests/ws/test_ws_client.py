@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 import trustme
-from tests.ws.serving import Site
+from tests.ws.serving import Site, echo
 
 from nimloop_http import HttpRequest, HttpResponse, HttpServer
 from nimloop_net import Connection
@@ -39,11 +39,6 @@ from nimloop_ws.errors import (
     InvalidUrlError,
 )
 from nimloop_ws.handshake import Accepted
-
-
-def echo(ws: WebSocket, message: str | bytes) -> None:
-    """Answer with the same."""
-    ws.send(message)
 
 
 class Client:

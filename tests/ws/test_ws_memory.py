@@ -8,16 +8,11 @@ import sys
 import tracemalloc
 
 import pytest
-from tests.ws.serving import MASK, Peer, Site, handshake
+from tests.ws.serving import MASK, Peer, Site, echo, handshake
 
-from nimloop_ws import Deflate, WebSocket, WsServer, encode_frame
+from nimloop_ws import Deflate, WsServer, encode_frame
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
-
-
-def echo(ws: WebSocket, message: str | bytes) -> None:
-    """Answer with the same."""
-    ws.send(message)
 
 
 def cycle(site: Site, *fields: str) -> None:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import socket
 
 import pytest
-from tests.ws.serving import ACCEPT, MASK, Peer, Site, handshake, without
+from tests.ws.serving import ACCEPT, MASK, Peer, Site, echo, handshake, without
 
 from nimloop_http import HttpRequest, HttpResponse, HttpServer
 from nimloop_ws import Deflate, WebSocket, WsServer, encode_frame, upgrade
-
-
-def echo(ws: WebSocket, message: str | bytes) -> None:
-    """Answer with the same."""
-    ws.send(message)
 
 
 def test_the_answer(site: Site) -> None:
@@ -133,8 +128,7 @@ def test_any_other_answer(site: Site) -> None:
             res.status(401).header("WWW-Authenticate", "Basic").send("who are you?")
 
     site.add(WsServer(site.loop, on_message=echo, on_handshake=gate))
-    peer = site.dial()
-    peer.send(handshake("/out"))
+    peer = site.ask("/out")
     peer.until(lambda: peer.body)
     assert (peer.status, peer.headers["www-authenticate"], peer.body) == (401, "Basic", b"who are you?")
     assert site.open("/in").status == 101
@@ -144,10 +138,7 @@ def test_origins(site: Site) -> None:
     """W8: the pages of others are refused where that is asked for."""
     site.add(WsServer(site.loop, origins=["http://good"]))
     assert site.open("/", "Origin: http://good").status == 101
-    peer = site.dial()
-    peer.send(handshake("/", "Origin: http://evil"))
-    peer.until(lambda: peer.status)
-    assert peer.status == 403
+    assert site.ask("/", "Origin: http://evil").status == 403
 
 
 def test_the_handshake_has_a_deadline(timed: Site) -> None:
@@ -190,10 +181,7 @@ def test_upgrade_lets_only_its_own_pages_in(site: Site) -> None:
 
     site.add(HttpServer(site.loop, on_request))
     assert site.open("/", "Origin: http://test").status == 101
-    peer = site.dial()
-    peer.send(handshake("/", "Origin: http://evil"))
-    peer.until(lambda: peer.status)
-    assert peer.status == 403
+    assert site.ask("/", "Origin: http://evil").status == 403
 
 
 def test_pipelined_requests_before_the_upgrade(site: Site) -> None:
@@ -280,3 +268,13 @@ def test_no_compression(site: Site) -> None:
     assert peer.headers["sec-websocket-extensions"] == (
         "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"
     )
+
+
+def test_repr_tells_where_it_listens(site: Site) -> None:
+    """In the words of the server that it is made of."""
+    server = WsServer(site.loop)
+    assert repr(server) == "<WsServer not listening>"
+    _, port = server.listen("127.0.0.1", 0)[0]
+    assert repr(server) == f"<WsServer listening on 127.0.0.1:{port}>"
+    server.close()
+    assert repr(server) == "<WsServer closed>"

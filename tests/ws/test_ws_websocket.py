@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from tests.ws.serving import MASK, Peer, Site
+from tests.ws.serving import MASK, Peer, Site, echo
 
 from nimloop_ws import Close, Deflate, Ping, Pong, WebSocket, WsLimits, WsServer, WsTimeouts, encode_frame
 from nimloop_ws.deflate import Deflater, accept_answer
@@ -16,27 +16,9 @@ FULL = Deflate(window_bits=15, peer_window_bits=15, threshold=100)
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 
 
-def echo(ws: WebSocket, message: str | bytes) -> None:
-    """Answer with the same."""
-    ws.send(message)
-
-
-def serve(site: Site, **settings: object) -> list[WebSocket]:
-    """Serve; the list fills with the WebSockets that are opened. Ends and errors are noted in the site's log."""
-    opened: list[WebSocket] = []
-    defaults: dict[str, object] = {
-        "on_open": opened.append,
-        "on_message": echo,
-        "on_close": site.note_close,
-        "on_error": site.note_error,
-    }
-    site.add(WsServer(site.loop, **{**defaults, **settings}))  # type: ignore[arg-type]
-    return opened
-
-
 def opened(site: Site, **settings: object) -> tuple[Peer, WebSocket]:
     """Serve, and open one WebSocket."""
-    websockets = serve(site, **settings)
+    websockets = site.serve(**settings)
     peer = site.open()
     return peer, websockets[0]
 
@@ -116,6 +98,7 @@ def test_a_message_piece_by_piece(site: Site) -> None:
     """W11: fragments go out as they are written; a ping may come in between, another message may not."""
     peer, ws = opened(site)
     stream = ws.stream_text()
+    assert repr(stream) == "<MessageStream text open>"
     assert stream.write("a")
     assert stream.write("ö")
     with pytest.raises(FragmentError):
@@ -180,7 +163,7 @@ def test_a_message_handed_out_piece_by_piece(site: Site) -> None:
 
 def test_compression(site: Site) -> None:
     """W2: messages from the threshold on are compressed, or as each one says; both sides keep their windows."""
-    websockets = serve(site, compression=FULL)
+    websockets = site.serve(compression=FULL)
     peer = site.open("/", OFFER)
     agreement = accept_answer(peer.headers["sec-websocket-extensions"], FULL)
     assert agreement is not None
@@ -203,7 +186,7 @@ def test_compression(site: Site) -> None:
 
 def test_a_bomb_is_refused(site: Site) -> None:
     """W2: a message that would be larger than the limit is closed with 1009."""
-    serve(site, compression=FULL, limits=WsLimits(message=1 << 20))
+    site.serve(compression=FULL, limits=WsLimits(message=1 << 20))
     peer = site.open("/", OFFER)
     agreement = accept_answer(peer.headers["sec-websocket-extensions"], FULL)
     assert agreement is not None
@@ -481,7 +464,7 @@ def test_failing_callbacks_of_all_kinds(site: Site) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    serve(site, on_open=fail, on_close=fail, on_error=fail, on_pong=fail)
+    site.serve(on_open=fail, on_close=fail, on_error=fail, on_pong=fail)
     peer = site.open()
     assert peer.next_close() == (1011, "")
     peer.sock.close()
@@ -555,7 +538,7 @@ def test_a_peer_that_never_reads_costs_a_bounded_amount(site: Site) -> None:
         handled += 1
         ws.send(message)
 
-    websockets = serve(site, on_message=answer)
+    websockets = site.serve(on_message=answer)
     peer = site.open(receive_buffer=4096)
     peer.reading = False
     ws = websockets[0]
@@ -779,7 +762,7 @@ def test_pieces_of_messages_are_not_idleness(timed: Site) -> None:
 
 def test_idle_then_another_one_on_the_same_descriptor(timed: Site) -> None:
     """W5: a thousand times, a WebSocket that was closed for being idle, and another one in its place."""
-    serve(timed, timeouts=WsTimeouts(idle=1.0, ping=None))
+    timed.serve(timeouts=WsTimeouts(idle=1.0, ping=None))
     for i in range(1000):
         peer = timed.open()
         peer.say(str(i))

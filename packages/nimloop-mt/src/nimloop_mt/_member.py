@@ -139,6 +139,9 @@ class Member:
         """Return its numbers as of its last report."""
         return read_stats(self.stats)
 
+    def __repr__(self) -> str:
+        return f"<Member {self.state.value} place={self.place} pid={self.pid}>"
+
     def _on_message(self, message: Message) -> None:
         if "stats" in message:
             self.stats = cast("Mapping[str, object]", message["stats"])

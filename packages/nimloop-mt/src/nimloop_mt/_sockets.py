@@ -8,6 +8,7 @@ workers that hold the place one after the other get duplicates of it.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import Final, final
@@ -30,12 +31,8 @@ class Sockets:
         self._own: Final[list[list[socket.socket]]] = [[] for _ in range(places)]
         self._unix: Final[list[UnixListener]] = []
         self.shared: Final[list[socket.socket]] = []
-
-    @property
-    def addresses(self) -> list[Address]:
-        """Where they listen."""
-        names = [sock.getsockname() for sock in [*self._own[0], *self.shared]]
-        return [name if isinstance(name, str) else (str(name[0]), int(name[1])) for name in names]
+        self.addresses: list[Address] = []
+        """Where they listen. Kept, for whoever asks while another thread closes them."""
 
     def of(self, place: int) -> list[socket.socket]:
         """Return the sockets of one place, without those that all share."""
@@ -52,6 +49,7 @@ class Sockets:
         names = [(str(name[0]), int(name[1])) for name in (sock.getsockname() for sock in opened)]
         if not self._balances:
             self.shared.extend(opened)
+            self.addresses.extend(names)
             return names
         for sock in opened:
             sock.close()
@@ -66,21 +64,23 @@ class Sockets:
             raise
         for own, sockets in zip(self._own, made, strict=True):
             own.extend(sockets)
+        self.addresses.extend(names)
         return names
 
     def listen_unix(self, path: str, mode: int, *, backlog: int) -> None:
         """Listen on a Unix socket, which all places share."""
         unix = UnixListener(path, mode=mode, backlog=backlog)
         self._unix.append(unix)
-        self.shared.append(unix.sock)
+        self._share(unix.sock)
 
     def adopt(self, sock: socket.socket) -> None:
         """Take over a socket that listens already; all places share it."""
         sock.setblocking(False)
-        self.shared.append(sock)
+        self._share(sock)
 
     def close(self) -> None:
         """Close all, and remove the paths. Harmless when repeated."""
+        self.addresses = []
         for unix in self._unix:
             unix.close()
         for sock in self.everything():
@@ -88,3 +88,8 @@ class Sockets:
         self.shared.clear()
         for own in self._own:
             own.clear()
+
+    def _share(self, sock: socket.socket) -> None:
+        self.shared.append(sock)
+        name = sock.getsockname()
+        self.addresses.append((str(name[0]), int(name[1])) if isinstance(name, tuple) else os.fsdecode(name))

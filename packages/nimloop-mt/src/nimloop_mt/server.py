@@ -33,7 +33,7 @@ from nimloop_mt._settings import Factory, Settings, Tls
 from nimloop_mt._sockets import BALANCES, HANDS_OVER, Sockets
 from nimloop_mt._supervisor import Care, Report, Supervisor
 from nimloop_mt.errors import ModeError, ServerStartedError, WorkerStartError
-from nimloop_net import Address
+from nimloop_net import Address, format_address
 
 _log: Final = logging.getLogger("nimloop.mt")
 
@@ -150,7 +150,7 @@ class MultiThreadHttpServer:
     @property
     def addresses(self) -> list[Address]:
         """Where it listens: ``(host, port)`` or a path each."""
-        return self._sockets.addresses
+        return self._sockets.addresses.copy()
 
     def listen(
         self, host: str | None = "127.0.0.1", port: int = 8000, *, backlog: int = _BACKLOG
@@ -263,6 +263,16 @@ class MultiThreadHttpServer:
         """The same for each worker there is, in the order of their places."""
         members = [] if self._supervisor is None else self._supervisor.members.copy()
         return [member.total() for member in sorted(members, key=lambda member: member.place)]
+
+    def __repr__(self) -> str:
+        where = ", ".join([format_address(address) for address in self.addresses])
+        if where:
+            state = f"listening on {where}"
+        elif self._ended.is_set():
+            state = "closed"
+        else:
+            state = "not listening" if self._loop is None else "stopping"
+        return f"<MultiThreadHttpServer {state} {self.mode}={self.workers}>"
 
     # Inside ---------------------------------------------------------------------------------------------------
 

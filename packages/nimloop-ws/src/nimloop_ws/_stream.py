@@ -68,3 +68,7 @@ class MessageStream:
     def forget(self) -> None:
         """Called by the WebSocket: nobody is there any more."""
         self._ws = None
+
+    def __repr__(self) -> str:
+        kind = "text" if self._opcode == TEXT else "binary"
+        return f"<MessageStream {kind} {'ended' if self._ws is None else 'open'}>"

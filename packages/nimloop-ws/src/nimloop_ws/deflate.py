@@ -91,7 +91,7 @@ class Deflate:
     peer_context_takeover: bool = True
     """Whether the peer's window may outlive a message."""
     level: int = -1
-    """1 (quick) to 9 (thorough); -1 is zlib's choice."""
+    """1 (quick) to 9 (thorough); -1 is zlib's choice, 6. The README has figures."""
     memory_level: int = 5
     """1 to 9: zlib's memory for what it has not written yet, 2^(memory_level + 9) bytes."""
     threshold: int = 256

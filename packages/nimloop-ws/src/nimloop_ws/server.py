@@ -131,6 +131,9 @@ class WsServer:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return repr(self._http).replace("HttpServer", "WsServer", 1)
+
     def _on_request(self, req: HttpRequest, res: HttpResponse) -> None:
         if self.on_handshake is not None:
             self.on_handshake(req, res)

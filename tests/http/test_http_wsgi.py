@@ -20,7 +20,7 @@ from tests.http.serving import Answer, Site, request
 from tests.support.turning import PATIENCE
 
 from nimloop_core.testing import FakeClock
-from nimloop_http import HttpRequest, HttpResponse, Limits, Timeouts, WsgiBridge, _wsgianswer
+from nimloop_http import HttpRequest, HttpResponse, Limits, Timeouts, WsgiBridge, _wsgicall
 from nimloop_http.errors import ContentLengthError, InvalidHeaderError, WsgiError
 
 pytest_plugins = ["tests.http.fixtures"]
@@ -922,7 +922,7 @@ def endless_app(closed: threading.Event) -> WSGIApplication:
 @pytest.mark.interpreted
 def test_the_loop_is_closed_while_the_application_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody tells its thread, which looks from time to time."""
-    monkeypatch.setattr(_wsgianswer, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(_wsgicall, "_LOOK_SECONDS", 0.01)
     closed = threading.Event()
 
     with WsgiBridge(endless_app(closed), threads=1) as bridge, Site() as site:

@@ -9,6 +9,7 @@ curl -i -X DELETE http://127.0.0.1:8000/notes/1
 import re
 import sys
 from collections.abc import Callable
+from itertools import count
 
 from nimloop_http import HttpRequest, HttpResponse, HttpServer, Limits, serve
 
@@ -40,9 +41,10 @@ class Router:
         for pattern, methods in self._routes:
             match = pattern.fullmatch(req.path)
             if match is not None:
-                handler = methods.get(req.method)
+                handler = methods.get("GET" if req.method == "HEAD" else req.method)  # whose body is left out then
                 if handler is None:
-                    res.header("Allow", ", ".join(sorted(methods))).send_error(405)
+                    allowed = {*methods, "HEAD"} if "GET" in methods else methods
+                    res.header("Allow", ", ".join(sorted(allowed))).send_error(405)
                 else:
                     handler(req, res, match.groupdict())
                 return
@@ -50,13 +52,14 @@ class Router:
 
 
 app = Router()
-notes: dict[int, str] = {}
+notes: dict[str, str] = {}  # by number, as it stands in the path
+numbers = count(1)
 
 
 @app.route("GET", "/notes")
 def list_notes(_req: HttpRequest, res: HttpResponse, _path: dict[str, str]) -> None:
     """Return all of them."""
-    res.send_json([{"id": number, "text": text} for number, text in notes.items()])
+    res.send_json([{"id": int(number), "text": text} for number, text in notes.items()])
 
 
 @app.route("POST", "/notes")
@@ -69,8 +72,8 @@ def add_note(req: HttpRequest, res: HttpResponse, _path: dict[str, str]) -> None
     if not isinstance(data, dict) or not isinstance(data.get("text"), str):
         res.send_error(400, 'expected {"text": "…"}')
         return
-    number = max(notes, default=0) + 1
-    notes[number] = data["text"]
+    number = next(numbers)
+    notes[str(number)] = data["text"]
     res.status(201).header("Location", f"/notes/{number}").send_json({"id": number, "text": data["text"]})
 
 
@@ -78,8 +81,8 @@ def add_note(req: HttpRequest, res: HttpResponse, _path: dict[str, str]) -> None
 def get_note(_req: HttpRequest, res: HttpResponse, path: dict[str, str]) -> None:
     """Return one."""
     number = path["number"]
-    if number.isdigit() and int(number) in notes:
-        res.send_json({"id": int(number), "text": notes[int(number)]})
+    if number in notes:
+        res.send_json({"id": int(number), "text": notes[number]})
     else:
         res.send_error(404)
 
@@ -88,7 +91,7 @@ def get_note(_req: HttpRequest, res: HttpResponse, path: dict[str, str]) -> None
 def delete_note(_req: HttpRequest, res: HttpResponse, path: dict[str, str]) -> None:
     """Forget one."""
     number = path["number"]
-    if number.isdigit() and notes.pop(int(number), None) is not None:
+    if notes.pop(number, None) is not None:
         res.status(204).send()
     else:
         res.send_error(404)

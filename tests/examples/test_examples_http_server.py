@@ -74,7 +74,10 @@ def test_json_api() -> None:
         assert curl(*status, url + "s") == "404"
         assert curl(*status, "-X", "DELETE", url + "/1") == "204"
         assert curl(*status, "-X", "DELETE", url + "/1") == "404"
-        assert "\r\nAllow: GET, POST\r\n" in curl("-i", "-X", "PUT", url)
+        assert "\r\nAllow: GET, HEAD, POST\r\n" in curl("-i", "-X", "PUT", url)
+        assert "\r\nContent-Length: 2\r\n" in curl("-I", url)
+        assert curl(*status, url + "/" + "9" * 5000) == "404"
+        assert curl(*status, url + "/%c2%b2") == "404"  # a digit, and no number
         assert curl(*status, url, "--data-binary", "@-", data=bytes(1 << 17)) == "413"
 
 

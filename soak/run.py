@@ -1,9 +1,10 @@
-"""The soak test: mixed traffic for a while, with workers killed under it. `hatch run soak [MINUTES]`.
+"""The soak test: mixed traffic for a while, with workers killed under it. `hatch run soak [MINUTES] [--tls]`.
 
 Over loopback, on a port of the system's choice, Linux only. Ordinary clients check every answer, slow and broken ones
 are in between, and every few seconds one of the workers is killed with SIGKILL; the first one never is, and shows
 with the supervisor whether memory or descriptors drift. What a killed worker had begun may be lost, and is tried again;
-anything else that is lost, wrong or left over ends in a non-zero exit status.
+anything else that is lost, wrong or left over ends in a non-zero exit status. At the end all workers are replaced a few
+times by SIGHUP, under which nothing may be lost; a WebSocket is told that its worker goes away.
 """
 
 from __future__ import annotations
@@ -13,20 +14,25 @@ import os
 import random
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
 from traffic import KINDS, Client, Tally, WrongError, pages
 
 SERVER = Path(__file__).with_name("server.py")
 KILL_EVERY = 15.0
 """Seconds between kills: a new worker takes about one to be there, more on a busy machine."""
+ROLL_EVERY = 10.0
+"""Seconds between rolls: downloads that are on their way have ten to end."""
 SETTLE = 8.0
 """Seconds without traffic before memory and descriptors are read: longer than an idle connection is kept."""
 MOST_GROWTH = 12 * 1024
@@ -85,11 +91,14 @@ def tcp_sockets(pid: int) -> dict[str, str]:
 class Soak:
     """One run."""
 
-    def __init__(self, pid: int, address: tuple[str, int], file: bytes, seed: int) -> None:
+    def __init__(self, pid: int, address: tuple[str, int], file: bytes, seed: int, tls: ssl.SSLContext | None) -> None:
         self.pid = pid
         self.address = address
         self.file = file
         self.seed = seed
+        self.tls = tls
+        self.rolls = 0
+        self.readings: list[int] = []
         self.tally = Tally()
         self.killed: dict[str, float] = {}
         self.problems: list[str] = []
@@ -97,7 +106,7 @@ class Soak:
 
     def client(self, number: int) -> Client:
         """Make a client with dice of its own."""
-        return Client(self.address, self.tally, self.file, random.Random(self.seed * 1000 + number))
+        return Client(self.address, self.tally, self.file, random.Random(self.seed * 1000 + number), self.tls)
 
     def is_excused(self, worker: str, began: float) -> bool:
         """Whether a kill explains a loss: of the worker that has answered, or, where none has, of any at that time."""
@@ -118,19 +127,24 @@ class Soak:
                 if self.is_excused(client.worker, began):
                     self.tally.add("cut by a kill")
                 else:
-                    self.problems.append(f"{kind.__name__}, worker {client.worker or '?'}: {error!r}")
+                    seconds = time.monotonic() - began
+                    self.problems.append(
+                        f"{kind.__name__}, worker {client.worker or '?'}, after {seconds:.1f} s: {error!r}"
+                    )
 
-    def run_clients(self, seconds: float, spared: str) -> None:
-        """Have all clients at work for a time, and workers killed unless `spared` is the empty string."""
+    def run_clients(
+        self, seconds: float, disturb: Callable[[], object] = lambda: None, every: float = KILL_EVERY
+    ) -> None:
+        """Have all clients at work for a time, and be disturbed, but not while they end."""
         self.stop.clear()
         threads = [threading.Thread(target=self.repeat, args=[i]) for i in range(sum(count for _, count in KINDS))]
         for thread in threads:
             thread.start()
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, KILL_EVERY))
-            if spared and left > 2 * KILL_EVERY:
-                self.kill_one(spared)
+            time.sleep(min(left, every))
+            if left > 2 * every:
+                disturb()
         self.stop.set()
         for thread in threads:
             thread.join(60)
@@ -143,21 +157,35 @@ class Soak:
             return [worker for worker in self.tally.workers if worker not in self.killed]
 
     def kill_one(self, spared: str) -> None:
-        """Kill a worker, without a warning."""
+        """Kill a worker, without a warning; note the memory of the one that is spared."""
+        self.readings.append(Use.of(int(spared)).rss)
         others = [worker for worker in self.alive() if worker != spared]
         if others:
             worker = random.Random(len(self.killed)).choice(others)
             self.killed[worker] = time.monotonic()
             os.kill(int(worker), signal.SIGKILL)
 
+    def roll(self) -> None:
+        """Have all workers replaced."""
+        self.rolls += 1
+        os.kill(self.pid, signal.SIGHUP)
+
     def run(self, minutes: float) -> None:
-        """Warm up, measure, do the work, measure again, and compare."""
-        self.run_clients(min(30.0, minutes * 15), "")
+        """Warm up, measure, do the work, measure again, and compare; then once more with other disturbances."""
+        self.run_clients(min(30.0, minutes * 15))
         time.sleep(SETTLE)
         spared = self.alive()[0]
         watched = {"supervisor": self.pid, f"worker {spared}": int(spared)}
         before = {name: Use.of(pid) for name, pid in watched.items()}
-        self.run_clients(minutes * 60, spared)
+        self.run_clients(minutes * 60, lambda: self.kill_one(spared))
+        print("RSS of the worker under way, KiB:", *self.readings[:: len(self.readings) // 10 + 1])
+        self.compare(watched, before)
+        self.run_clients(max(4 * ROLL_EVERY, minutes * 6), self.roll, ROLL_EVERY)
+        del watched[f"worker {spared}"]
+        self.compare(watched, before)
+
+    def compare(self, watched: dict[str, int], before: dict[str, Use]) -> None:
+        """Let things settle, see that the server answers, and report what each process has more than before."""
         time.sleep(SETTLE)
         pages(self.client(999))
         for name, pid in watched.items():
@@ -183,22 +211,41 @@ class Soak:
                 )
 
 
+def make_certificate(folder: Path, client: ssl.SSLContext) -> list[str]:
+    """Make a certificate that a client trusts; gives the files with it and with its key."""
+    authority = trustme.CA()
+    authority.configure_trust(client)
+    certificate = authority.issue_cert("127.0.0.1")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    for pem in certificate.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    certificate.private_key_pem.write_to_path(key)
+    return [str(chain), str(key)]
+
+
 def main() -> int:
     """Run, report, and say by the exit status whether all is well."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("minutes", type=float, nargs="?", default=10.0, help="how long (default: 10)")
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--tls", action="store_true", help="all of it over TLS")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = random.Random(options.seed).randbytes(500_000)
         Path(folder, "file.bin").write_bytes(file)
         command = [sys.executable, str(SERVER), folder, str(options.workers)]
+        tls = None
+        if options.tls:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            certificates = Path(folder, "certificates")
+            certificates.mkdir()
+            command += make_certificate(certificates, tls)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             try:
                 host, port = server.stdout.readline().split()
-                soak = Soak(server.pid, (host, int(port)), file, options.seed)
+                soak = Soak(server.pid, (host, int(port)), file, options.seed, tls)
                 soak.run(options.minutes)
             finally:
                 server.terminate()
@@ -211,7 +258,7 @@ def main() -> int:
         soak.problems.append(f"the server ended with {server.returncode}: {rest}")
     for what, count in sorted(soak.tally.counts.items()):
         print(f"{what}: {count}")
-    print(f"workers killed: {len(soak.killed)}; at the end the server said: {rest.strip()}")
+    print(f"workers killed: {len(soak.killed)}; rolls: {soak.rolls}; at the end the server said: {rest.strip()}")
     print(f"lost or wrong: {len(soak.problems)}")
     for problem in soak.problems[:50]:
         print(f"  {problem}")

@@ -1,6 +1,6 @@
 """What the soak test talks to: HTTP, uploads, streams, files and WebSockets, in worker processes.
 
-    python soak/server.py FOLDER WORKERS
+    python soak/server.py FOLDER WORKERS [CERTIFICATE KEY]
 
 Prints its address, and serves until SIGTERM. Every answer names the process that gave it.
 """
@@ -114,6 +114,7 @@ def main() -> None:
         factory=make,
         workers=int(sys.argv[2]),
         mode="processes",
+        tls=(sys.argv[3], sys.argv[4]) if len(sys.argv) > 3 else None,
         limits=Limits(body=64 << 20),
         timeouts=Timeouts(head=2.0, idle=5.0, write=5.0, body=20.0, grace=10.0),
     )

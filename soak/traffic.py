@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import random
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 TIMEOUT = 30.0
@@ -54,24 +56,33 @@ class Client:
     tally: Tally
     file: bytes
     random: random.Random
+    tls: ssl.SSLContext | None = None
     worker: str = ""
 
     @contextmanager
     def ordinary(self) -> Iterator[http.client.HTTPConnection]:
         """A connection; the worker behind it is not known yet."""
         self.worker = ""
-        connection = http.client.HTTPConnection(*self.address, timeout=TIMEOUT)
+        connection: http.client.HTTPConnection
+        if self.tls is None:
+            connection = http.client.HTTPConnection(*self.address, timeout=TIMEOUT)
+        else:
+            connection = http.client.HTTPSConnection(*self.address, timeout=TIMEOUT, context=self.tls)
         try:
             yield connection
         finally:
             connection.close()
 
     @contextmanager
-    def raw(self) -> Iterator[socket.socket]:
-        """A bare socket."""
+    def raw(self, *, shakes_hands: bool = True) -> Iterator[socket.socket]:
+        """A bare socket, behind a handshake where there has to be one."""
         self.worker = ""
         with socket.create_connection(self.address, TIMEOUT) as sock:
-            yield sock
+            if self.tls is None or not shakes_hands:
+                yield sock
+                return
+            with self.tls.wrap_socket(sock, server_hostname=self.address[0]) as secure:
+                yield secure
 
     def answer(self, connection: http.client.HTTPConnection, expected: bytes, status: int = 200) -> None:
         """Read an answer and look at it."""
@@ -105,7 +116,7 @@ def pages(client: Client) -> None:
 
 
 def pipelined(client: Client) -> None:
-    """Requests in one go."""
+    """Requests in one go, up to the answer that says ``Connection: close``: what is behind that was not handled."""
     count = client.random.randrange(2, 30)
     with client.raw() as sock, sock.makefile("rb") as answers:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: soak\r\n\r\n" * count)
@@ -117,10 +128,12 @@ def pipelined(client: Client) -> None:
                     raise ConnectionResetError("the answers end early")
                 if line.lower().startswith(b"x-worker:"):
                     client.worker = line.split()[1].decode()
-                head += line
-            if not head.startswith(b"HTTP/1.1 200") or answers.read(5) != b"hello":
+                head += line.lower()
+            if not head.startswith(b"http/1.1 200") or answers.read(5) != b"hello":
                 raise WrongError(head.decode("latin-1"))
             client.tally.add("requests")
+            if b"connection: close" in head:
+                break
 
 
 def uploads(client: Client) -> None:
@@ -144,15 +157,25 @@ def websockets(client: Client) -> None:
     """Messages of all sizes, text and binary, compressed, and the closing handshake."""
     client.worker = ""
     host, port = client.address
-    with connect(f"ws://{host}:{port}/ws", open_timeout=TIMEOUT, max_size=None, proxy=None) as websocket:
+    scheme = "ws" if client.tls is None else "wss"
+    with connect(
+        f"{scheme}://{host}:{port}/ws", ssl=client.tls, open_timeout=TIMEOUT, max_size=None, proxy=None
+    ) as websocket:
         assert websocket.response is not None
         client.worker = websocket.response.headers["X-Worker"]
         client.tally.add("requests")
         for _ in range(client.random.randrange(1, 40)):
             data = client.random.randbytes(client.random.choice([0, 1, 125, 126, 5_000, 65_536, 400_000]))
             message: str | bytes = data.hex() if client.random.randrange(2) else data
-            websocket.send(message)
-            if websocket.recv(TIMEOUT) != message:
+            try:
+                websocket.send(message)
+                received = websocket.recv(TIMEOUT)
+            except ConnectionClosed as error:
+                if error.rcvd is None or error.rcvd.code != 1001:
+                    raise
+                client.tally.add("WebSockets told that the worker goes away")
+                return
+            if received != message:
                 raise WrongError("a message has changed on its way")
             client.tally.add("messages")
 
@@ -191,8 +214,11 @@ def slow_sender(client: Client) -> None:
 
 def silent(client: Client) -> None:
     """Says nothing at all until it is cut off."""
-    with client.raw() as sock:
-        sock.recv(1000)
+    with client.raw(shakes_hands=client.random.randrange(2) == 0) as sock:
+        try:
+            sock.recv(1000)
+        except ConnectionResetError:
+            pass  # out of a handshake there is no other way
     client.tally.add("slow clients")
 
 
@@ -202,7 +228,7 @@ def noise(client: Client) -> None:
     data = bytearray(good if client.random.randrange(2) else client.random.randbytes(300))
     for _ in range(client.random.randrange(1, 5)):
         data[client.random.randrange(len(data))] = client.random.randrange(256)
-    with client.raw() as sock:
+    with client.raw(shakes_hands=client.random.randrange(2) == 0) as sock:
         try:
             sock.sendall(data)
             sock.shutdown(socket.SHUT_WR)
@@ -234,7 +260,8 @@ def vanishing(client: Client) -> None:
     with client.raw() as sock:
         try:
             sock.sendall(client.random.choice(begun))
-            sock.recv(client.random.choice([1, 65_536]), socket.MSG_DONTWAIT if client.random.randrange(2) else 0)
+            sock.settimeout(client.random.choice([0, TIMEOUT]))
+            sock.recv(client.random.choice([1, 65_536]))
         except OSError:
             pass
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+    from nimloop_http.forms import FormLimits
 
 
-def check_sizes(limits: DataclassInstance, *, may_be_zero: AbstractSet[str]) -> None:
+def check_sizes(limits: Limits | FormLimits, *, may_be_zero: AbstractSet[str]) -> None:
     """Raise ValueError for a field that is not a whole number above 0, or 0 where that may be."""
     for field in fields(limits):
         value = getattr(limits, field.name)

@@ -127,47 +127,50 @@ class Stage:
         self.loop.close()
 
 
-@pytest.fixture
-def one() -> Iterator[Stage]:
-    """A supervisor with one place, whose worker is ready."""
-    stage = Stage(1)
-    stage.puppets[0].say("ready")
-    stage.turn()
-    yield stage
-    stage.close()
-
-
-def test_the_watchdog_does_not_judge_by_a_look_that_is_late(provoked: Provoked) -> None:
-    """Supervisor and worker may have stood still together: it gets the time to answer, but not for ever."""
-    stage = Stage(1, watchdog=5.0)
-    stage.puppets[0].say("ready")
-    stage.turn()
-    for _ in range(3):
-        stage.turn(0.5)
-        stage.turn(10.0)
-        stage.puppets[0].say("alive")
-        stage.turn()
-    assert len(stage.puppets) == 1
-    provoked("has not answered for 5 s")
-    for _ in range(4):
-        stage.turn(10.0)
-    assert len(stage.puppets) == 2
-    stage.supervisor.stop(0)
-    stage.turn()
-    stage.turn(1)
-    assert stage.reports[0].killed == 1
-    stage.close()
-
-
-@pytest.fixture
-def two() -> Iterator[Stage]:
-    """A supervisor with two places, whose workers are ready."""
-    stage = Stage(2)
+def on_stage(places: int, *, watchdog: float | None = None) -> Iterator[Stage]:
+    """Give a supervisor whose workers are ready; leave nothing behind."""
+    stage = Stage(places, watchdog=watchdog)
     for puppet in stage.puppets:
         puppet.say("ready")
     stage.turn()
     yield stage
     stage.close()
+
+
+@pytest.fixture
+def one() -> Iterator[Stage]:
+    """A supervisor with one place, whose worker is ready."""
+    yield from on_stage(1)
+
+
+@pytest.fixture
+def two() -> Iterator[Stage]:
+    """A supervisor with two places, whose workers are ready."""
+    yield from on_stage(2)
+
+
+@pytest.fixture
+def watched() -> Iterator[Stage]:
+    """A supervisor with one place, whose worker is ready and has to answer within five seconds."""
+    yield from on_stage(1, watchdog=5.0)
+
+
+def test_the_watchdog_does_not_judge_by_a_look_that_is_late(watched: Stage, provoked: Provoked) -> None:
+    """Supervisor and worker may have stood still together: it gets the time to answer, but not for ever."""
+    for _ in range(3):
+        watched.turn(0.5)
+        watched.turn(10.0)
+        watched.puppets[0].say("alive")
+        watched.turn()
+    assert len(watched.puppets) == 1
+    provoked("has not answered for 5 s")
+    for _ in range(4):
+        watched.turn(10.0)
+    assert len(watched.puppets) == 2
+    watched.supervisor.stop(0)
+    watched.turn()
+    watched.turn(1)
+    assert watched.reports[0].killed == 1
 
 
 def test_only_repeated_early_deaths_are_damped(one: Stage, provoked: Provoked) -> None:
@@ -227,26 +230,22 @@ def test_a_worker_that_dies_before_all_have_begun_ends_the_start() -> None:
     stage.close()
 
 
-def test_the_watchdog_counts_from_the_question(provoked: Provoked) -> None:
+def test_the_watchdog_counts_from_the_question(watched: Stage, provoked: Provoked) -> None:
     """A worker that answers in time lives; one that does not is killed once, and replaced."""
-    stage = Stage(1, watchdog=5.0)
-    stage.puppets[0].say("ready")
-    stage.turn()
     for _ in range(20):
-        stage.turn(0.5)
-        stage.puppets[0].say("alive")
-        stage.turn()
-    assert len(stage.puppets) == 1
+        watched.turn(0.5)
+        watched.puppets[0].say("alive")
+        watched.turn()
+    assert len(watched.puppets) == 1
     provoked("has not answered for 5 s")
-    while len(stage.puppets) == 1:
-        stage.turn(0.5)
-    assert 15 <= stage.born[1] <= 17
-    stage.supervisor.stop(0)
-    stage.turn()
+    while len(watched.puppets) == 1:
+        watched.turn(0.5)
+    assert 15 <= watched.born[1] <= 17
+    watched.supervisor.stop(0)
+    watched.turn()
     for _ in range(10):
-        stage.turn(1)
-    assert stage.reports[0].killed == 1
-    stage.close()
+        watched.turn(1)
+    assert watched.reports[0].killed == 1
 
 
 def test_no_worker_is_started_once_it_stops(two: Stage) -> None:

@@ -126,9 +126,14 @@ def test_what_goes_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     said = talk("ws://127.0.0.1:1/", "")
     assert said.returncode == 1
     assert "cannot connect" in said.stderr
-    with pytest.raises(SystemExit) as ended:
-        main(["--port", "x"])
-    assert ended.value.code == 2
+    for call, why in (
+        (["--port", "x"], "65535"),
+        (["--header", "bad", "ws://x/"], "a field is NAME: VALUE, not 'bad'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(call)
+        assert ended.value.code == 2
+        assert why in capsys.readouterr().err
     for wrong, why in (
         (["http://x/"], "ws"),
         (["--tls-cert", "/nonexistent"], "certificate"),

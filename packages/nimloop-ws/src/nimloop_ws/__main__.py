@@ -78,11 +78,10 @@ def _talk(options: argparse.Namespace) -> int:
     if options.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    headers = [(name.strip(), value.strip()) for name, _, value in (field.partition(":") for field in options.header)]
     with Loop(options.backend) as loop:
         return Console(loop).talk(
             options.url,
-            headers=headers,
+            headers=options.header,
             subprotocols=options.subprotocol,
             limits=_limits(options),
             compression=_compression(options),
@@ -114,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--header",
         metavar="NAME: VALUE",
+        type=_field,
         action="append",
         default=[],
         help="one more field to ask a server with",
@@ -133,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     add_listening_options(made, port=9001)
     add_running_options(made)
     return made
+
+
+def _field(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"a field is NAME: VALUE, not {text!r}")
+    return name.strip(), value.strip()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from tests.core import stand_ins
@@ -189,3 +190,11 @@ def tcp() -> Iterator[Pair]:
     yield near, far
     near.close()
     far.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a folder to watch, with room beside it."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder

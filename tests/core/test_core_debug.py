@@ -22,8 +22,8 @@ def ignore(_events: int = 0) -> None:
     """Do nothing."""
 
 
-def elsewhere(action: Callable[[], object]) -> None:
-    """Make a call in another thread, and raise here what it raised there."""
+def through(how: Callable[[Callable[[], None]], object], action: Callable[[], object]) -> None:
+    """Have a call made in some way, and raise here what it raised there."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -32,11 +32,20 @@ def elsewhere(action: Callable[[], object]) -> None:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
+    how(run)
     if raised:
         raise raised[0]
+
+
+def elsewhere(action: Callable[[], object]) -> None:
+    """Do something in another thread."""
+
+    def in_thread(run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    through(in_thread, action)
 
 
 def unwanted(_events: int = 0) -> None:
@@ -65,19 +74,13 @@ calls = pytest.mark.parametrize("name", CALLS)
 
 
 def inside(loop: Loop, action: Callable[[], object]) -> None:
-    """Do something while the loop runs, and raise here what it raised there."""
-    raised: list[BaseException] = []
+    """Do something while the loop runs."""
 
-    def run() -> None:
-        try:
-            action()
-        except BaseException as error:
-            raised.append(error)
+    def in_loop(run: Callable[[], None]) -> None:
+        loop.call_soon(run)
+        loop.run_once(0)
 
-    loop.call_soon(run)
-    loop.run_once(0)
-    if raised:
-        raise raised[0]
+    through(in_loop, action)
 
 
 @pytest.fixture

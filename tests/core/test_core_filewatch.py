@@ -31,14 +31,6 @@ def mechanism(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Make a folder to watch, with room beside it."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def watched(mechanism: str, root: Path) -> Iterator[Watching]:
     """Have a watcher on each mechanism."""
     with watching(mechanism, root) as found:

@@ -32,14 +32,6 @@ def pack(record: Record, *, padding: int = 1) -> bytes:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Make a folder to watch, with room beside it."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def watched(root: Path) -> Iterator[Watching]:
     """Have real files, a real queue and a real loop."""
     with watching("inotify", root) as found:

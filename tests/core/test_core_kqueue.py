@@ -578,32 +578,6 @@ def test_a_closed_peer_is_a_hang_up(
     assert seen == [("near", events | HUP)]
 
 
-def test_half_a_close_is_for_readers(backend: KqueueBackend, table: WatcherTable, seen: Seen, tcp: Pair) -> None:
-    """READ and HUP; who only writes is not concerned."""
-    near, far = tcp
-    far.send(b"question")
-    far.shutdown(socket.SHUT_WR)
-    watcher = table.register(near.fileno(), READ | WRITE, note(seen, "near"), edge=False)
-    while not seen or not seen[-1][1] & HUP:
-        backend.poll(-1, table)
-    assert seen[-1] == ("near", READ | WRITE | HUP)
-    watcher.modify(WRITE)
-    assert backend.poll(-1, table) == 1
-    assert seen[-1] == ("near", WRITE)
-
-
-def test_a_reset_is_an_error(backend: KqueueBackend, table: WatcherTable, seen: Seen, tcp: Pair) -> None:
-    """ERROR beside HUP, and the socket tells which."""
-    near, far = tcp
-    table.register(near.fileno(), READ, note(seen, "near"), edge=False)
-    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    far.close()
-    assert backend.poll(-1, table) == 1
-    assert seen == [("near", READ | HUP | ERROR)]
-    with pytest.raises(ConnectionResetError):
-        near.recv(1)
-
-
 def test_1024_pipes_each_tell_once_and_the_capacity_follows(
     backend: KqueueBackend,
     table: WatcherTable,
@@ -1094,22 +1068,6 @@ def test_an_interruption_before_any_callback_loses_no_edge(scripted: Scripted, d
 
 
 # The backend: wake-ups and its own descriptors ----------------------------------------------------------------
-
-
-def test_wake_ups(backend: KqueueBackend, table: WatcherTable) -> None:
-    """Before a wait or during it, from any thread, more than a pipe holds; none is an event, many are one."""
-    for count in (1, 70_000):
-        for _ in range(count):
-            backend.wake()
-        assert backend.poll(-1, table) == 0
-        started = time.monotonic_ns()
-        assert backend.poll(2_000_000, table) == 0
-        assert time.monotonic_ns() - started >= 2_000_000
-    for _ in range(100):
-        thread = threading.Thread(target=backend.wake)
-        thread.start()
-        assert backend.poll(-1, table) == 0
-        thread.join()
 
 
 def test_a_wake_up_comes_beside_events(

@@ -28,14 +28,6 @@ class Function(Protocol):
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Make a folder to watch, with room beside it."""
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def queued(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
     """Have a watcher on a queue."""
     prepare("kqueue", monkeypatch)

@@ -9,18 +9,17 @@ import gc
 import os
 import random
 import socket
-import sys
 import weakref
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, ClassVar, cast
+from itertools import count
+from typing import ClassVar, cast
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.core import stand_ins
+from tests.core.interrupting import CtrlC
 from tests.core.portable import duplicate
 
 from nimloop_core import (
@@ -34,13 +33,8 @@ from nimloop_core import (
     NotRegisteredError,
     Watcher,
     WatcherTable,
-    _watchers,
-    backends,
 )
 from nimloop_core.testing import FakeBackend, FakeClock
-
-if TYPE_CHECKING:
-    from _typeshed import TraceFunction
 
 Pair = tuple[socket.socket, socket.socket]
 MakePair = Callable[[], Pair]
@@ -373,39 +367,11 @@ def test_a_callback_lives_until_its_batch_is_over(loop: Loop, fake: FakeBackend)
 # Ctrl+C -------------------------------------------------------------------------------------------------------
 
 
-class CtrlC:
-    """Raises KeyboardInterrupt before a line of the table or of a backend, told by its place among those that run."""
-
-    def __init__(self, line: int) -> None:
-        self.left = line
-        self._files = {_watchers.__file__, *map(str, Path(backends.__file__).parent.glob("*.py"))}
-        self._before = sys.gettrace()
-
-    def __enter__(self) -> None:
-        sys.settrace(self._trace)
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
-
-    def _trace(self, frame: FrameType, event: str, _argument: object) -> TraceFunction | None:
-        if frame.f_code.co_filename not in self._files:
-            return None
-        if event == "line":
-            self.left -= 1
-            if not self.left:
-                raise KeyboardInterrupt
-        return self._trace
-
-
 def interrupt_register(loop: Loop, fd: int, events: int, line: int) -> bool:
     """Interrupt a registration before a line of it, look whether it has left a trace, and whether there was a line."""
     told: list[int] = []
-    try:
-        with CtrlC(line):
-            loop.register(fd, events, told.append)
-        there = False
-    except KeyboardInterrupt:
-        there = True
+    with CtrlC(line) as ctrl_c:
+        loop.register(fd, events, told.append)
     # Interrupted at the very end, it is complete, though nobody has the handle.
     left = loop._watchers.find(fd)
     loop.run_once(0)
@@ -413,7 +379,7 @@ def interrupt_register(loop: Loop, fd: int, events: int, line: int) -> bool:
     if left is not None:
         left.unregister()
     assert loop._backend.poll(0, loop._watchers) == 0
-    return there
+    return ctrl_c.came
 
 
 @pytest.mark.interpreted
@@ -425,10 +391,7 @@ def test_ctrl_c_in_a_registration_leaves_no_trace(
     """Before whichever line it comes: nothing is reported, the loop goes on, and the descriptor can be registered."""
     near, far = make_pair()
     far.send(b"x")
-    line = 0
-    there = True
-    while there:
-        line += 1
+    for line in count(1):
         with Loop(native) as loop:
             least = len(loop._watchers.slots) if beyond else 3
             fd = duplicate(near.fileno(), least)
@@ -441,6 +404,8 @@ def test_ctrl_c_in_a_registration_leaves_no_trace(
                 watcher.unregister()
             finally:
                 os.close(fd)
+        if not there:
+            break
     assert line > 10
 
 
@@ -449,20 +414,13 @@ def test_ctrl_c_while_unregistering_can_be_made_good(native: str, make_pair: Mak
     """Before whichever line it comes, unregistering again ends it, and nothing is reported."""
     near, far = make_pair()
     far.send(b"x")
-    line = 0
-    there = True
-    while there:
-        line += 1
+    for line in count(1):
         with Loop(native) as loop:
             told: list[int] = []
             watcher = loop.register(near, READ, told.append)
             loop.run_once(0)
-            try:
-                with CtrlC(line):
-                    watcher.unregister()
-                there = False
-            except KeyboardInterrupt:
-                pass
+            with CtrlC(line) as ctrl_c:
+                watcher.unregister()
             watcher.unregister()
             loop.run_once(0)
             assert (told, watcher.active) == ([READ], False)
@@ -470,6 +428,8 @@ def test_ctrl_c_while_unregistering_can_be_made_good(native: str, make_pair: Mak
             loop.run_once(0)
             assert told == [READ, READ]
             watcher.unregister()
+        if not ctrl_c.came:
+            break
     assert line > 3
 
 
@@ -478,19 +438,12 @@ def test_ctrl_c_while_interest_is_given_back_keeps_it_away(native: str, make_pai
     """From none to READ: before whichever line it comes, the watcher tells what it is, and it can be repeated."""
     near, far = make_pair()
     far.send(b"x")
-    line = 0
-    there = True
-    while there:
-        line += 1
+    for line in count(1):
         with Loop(native) as loop:
             told: list[int] = []
             watcher = loop.register(near, 0, told.append)
-            try:
-                with CtrlC(line):
-                    watcher.modify(READ)
-                there = False
-            except KeyboardInterrupt:
-                pass
+            with CtrlC(line) as ctrl_c:
+                watcher.modify(READ)
             events = watcher.events
             loop.run_once(0)
             assert told == ([READ] if events else [])
@@ -498,6 +451,8 @@ def test_ctrl_c_while_interest_is_given_back_keeps_it_away(native: str, make_pai
             loop.run_once(0)
             assert told.count(READ) == len(told) == (2 if events else 1)
             watcher.unregister()
+        if not ctrl_c.came:
+            break
     assert line > 3
 
 

@@ -18,6 +18,8 @@ from nimloop_http._grammar import TOKEN
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
+__all__ = ["CorsPolicy", "OriginRule"]
+
 OriginRule = str | re.Pattern[str] | Callable[[str], bool]
 """``"https://example.org"``; ``"https://*.example.org"`` for all its subdomains; a pattern for the whole origin; or a
 function that is given the origin."""

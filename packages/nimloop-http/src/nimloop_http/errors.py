@@ -47,6 +47,49 @@ from __future__ import annotations
 
 from nimloop_core import NimloopError
 
+__all__ = [
+    "BacklogError",
+    "BadRequestError",
+    "BodyNotReadyError",
+    "BodyTooLargeError",
+    "ChunkLineTooLongError",
+    "ContentLengthError",
+    "FieldTooLargeError",
+    "FieldsTooLargeError",
+    "FileTooLargeError",
+    "ForbiddenPathError",
+    "FormError",
+    "HeadersTooLargeError",
+    "HttpError",
+    "IncompleteMessageError",
+    "InvalidHeaderError",
+    "JsonError",
+    "LimitError",
+    "MisdirectedError",
+    "MisuseError",
+    "NotAFormError",
+    "ParserStateError",
+    "PartHeaderTooLongError",
+    "ProtocolError",
+    "ProxyProtocolError",
+    "RangeNotSatisfiableError",
+    "RequestLineTooLongError",
+    "RequestTimeoutError",
+    "ResponseSentError",
+    "StaleResponseError",
+    "TooManyFilesError",
+    "TooManyHeadersError",
+    "TooManyPartHeadersError",
+    "TooManyPartsError",
+    "TrailersTooLargeError",
+    "UnknownCodingError",
+    "UnknownExpectationError",
+    "UnknownMethodError",
+    "UpgradeError",
+    "VersionError",
+    "WsgiError",
+]
+
 
 class HttpError(NimloopError):
     """The root of nimloop-http's exceptions."""

@@ -29,6 +29,8 @@ from nimloop_http.errors import (
 )
 from nimloop_http.limits import check_sizes
 
+__all__ = ["DEFAULT_FORM_LIMITS", "Flow", "FormLimits", "FormReader", "parse_form"]
+
 URLENCODED: Final = "application/x-www-form-urlencoded"
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nimloop_http.forms import FormLimits
 
+__all__ = ["DEFAULT_LIMITS", "DEFAULT_TIMEOUTS", "Limits", "Timeouts"]
+
 
 def check_sizes(limits: Limits | FormLimits, *, may_be_zero: AbstractSet[str]) -> None:
     """Raise ValueError for a field that is not a whole number above 0, or 0 where that may be."""

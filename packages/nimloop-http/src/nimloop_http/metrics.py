@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from nimloop_http.response import HttpResponse
     from nimloop_http.server import HttpServer
 
+__all__ = ["ServerStats", "format_metrics", "metrics_handler"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerStats:

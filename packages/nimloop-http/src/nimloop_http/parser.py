@@ -40,6 +40,8 @@ from nimloop_http._parser_state import (
 from nimloop_http.errors import BacklogError, IncompleteMessageError, ParserStateError, ProtocolError
 from nimloop_http.limits import DEFAULT_LIMITS, Limits
 
+__all__ = ["Body", "End", "Event", "HttpParser", "Trailers"]
+
 _BACKLOG: Final = 16 << 20  # some hundred times what one read of a socket brings
 
 

@@ -23,6 +23,8 @@ from nimloop_http._proxyprotocol import read_proxy_header as read_proxy_header
 if TYPE_CHECKING:
     from nimloop_http._headers import Headers
 
+__all__ = ["Client", "ProxyHeader", "TrustedProxies", "read_proxy_header"]
+
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -24,6 +24,8 @@ from typing import Final, final
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
+__all__ = ["RateLimiter", "network_of"]
+
 _V4_IN_V6: Final = bytes(10) + b"\xff\xff"  # RFC 4291 §2.5.5.2
 
 

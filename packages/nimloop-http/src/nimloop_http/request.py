@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nimloop_http._spool import BodyFile
     from nimloop_http.forms import FormLimits, FormReader
 
+__all__ = ["HttpRequest", "Params"]
+
 
 @final
 class Params(Mapping[str, str]):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nimloop_http._session import HttpSession
     from nimloop_http._workers import WorkerPool
 
+__all__ = ["HttpResponse"]
+
 FRESH: Final = 0
 STREAMING: Final = 1
 DONE: Final = 2

@@ -30,6 +30,8 @@ from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 from nimloop_net import Address, Connection, TcpServer
 
+__all__ = ["HttpServer", "OnHeaders", "OnRequest", "serve"]
+
 OnRequest = Callable[[HttpRequest, HttpResponse], object]
 """Called with each complete request and the response to fill in; its result is ignored."""
 

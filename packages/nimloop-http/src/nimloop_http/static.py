@@ -20,6 +20,8 @@ from nimloop_http.errors import ForbiddenPathError
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
+__all__ = ["MEDIA_PIECE", "StaticFiles", "serve_file", "serve_static", "stream_file"]
+
 MEDIA_PIECE: Final = 1 << 20
 """Bytes that `stream_file` answers a request for a range with, at most."""
 

@@ -19,6 +19,8 @@ from nimloop_http._wsgicall import WsgiCall
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
 
+__all__ = ["WsgiBridge"]
+
 _MEMORY_BYTES: Final = 1 << 20  # of a body that is kept in memory; most forms, and most of what an API is sent
 
 

@@ -683,6 +683,55 @@ def test_a_slow_reader_holds_the_writer_back(site: Site) -> None:
     assert drains > 50
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204)])
+def test_a_body_that_nobody_gets_keeps_nobody_busy(site: Site, method: str, status: int) -> None:
+    """A handler that writes while there is room is told to wait, then that it is over; the next is answered."""
+    told: list[str] = []
+    streams: list[ResponseStream] = []
+
+    def on_request(req: HttpRequest, res: HttpResponse) -> None:
+        if req.path == "/short":
+            res.send("short")
+            return
+        stream = res.status(status).stream()
+        streams.append(stream)
+
+        def produce() -> None:
+            while stream.write(bytes(1000)):
+                pass
+
+        stream.on_drain = produce
+        stream.on_close = lambda: told.append("stream")
+        res.on_close = lambda: told.append("response")
+        produce()
+
+    site.start(on_request)
+    client = site.dial()
+    client.send(request(method, "/endless") * 2 + request("GET", "/short", "Connection: close"))
+    answers = parse(client.read_all(), [method, method, "GET"], ended=True)
+    assert [answer.status for answer in answers] == [status, status, 200]
+    assert told == ["response", "stream"] * 2
+    for stream in streams:
+        assert stream.closed
+        assert not stream.write(b"for nobody")
+        stream.end()
+
+
+def test_a_long_body_for_head_may_be_written_at_once(site: Site) -> None:
+    """It is over when the handler says so, if that is before the loop goes on."""
+    told: list[str] = []
+
+    def act(res: HttpResponse) -> None:
+        stream = res.stream(length=1 << 20)
+        stream.on_close = lambda: told.append("close")
+        stream.write(bytes(1 << 20))
+        stream.end()
+
+    assert answer_to(site, act, "HEAD").get("content-length") == str(1 << 20)
+    site.settle()
+    assert not told
+
+
 def test_on_drain_is_optional(site: Site) -> None:
     """A writer that does not ask to be told is not, and may go on whenever it likes."""
     streams: list[ResponseStream] = []

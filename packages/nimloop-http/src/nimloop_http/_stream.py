@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 class ResponseStream:
     """The body of a response, piece by piece. Made by `HttpResponse.stream`."""
 
-    __slots__ = ("_behind", "_chunked", "_held", "_left", "_mute", "_response", "_session", "on_close", "on_drain")
+    __slots__ = (
+        "_behind",
+        "_chunked",
+        "_held",
+        "_left",
+        "_mute",
+        "_needless",
+        "_response",
+        "_session",
+        "on_close",
+        "on_drain",
+    )
 
     def __init__(
         self, response: HttpResponse, session: HttpSession, *, chunked: bool, length: int | None, mute: bool
@@ -27,12 +38,13 @@ class ResponseStream:
         self._chunked = chunked
         self._left = length
         self._mute = mute  # HEAD: the handler does its work, the client gets none of it
+        self._needless = False  # mute, and so long that the answer was ended without waiting for the handler
         self._behind = False  # on_drain is owed
-        self._held = 0  # bytes written before it was this response's turn
+        self._held = 0  # bytes written before it was this response's turn, or for nobody
         self.on_drain: Callable[[], object] | None = None
         """Called when the client has caught up after a `write` that returned False."""
         self.on_close: Callable[[], object] | None = None
-        """Called when the client goes away before `end`."""
+        """Called when nobody waits for the rest: the client has gone before `end`, or has sent HEAD and it is long."""
 
     @property
     def closed(self) -> bool:
@@ -45,6 +57,8 @@ class ResponseStream:
         Raises `StaleResponseError` when the client has gone, `ResponseSentError` after `end`, `ContentLengthError`
         beyond the promised length.
         """
+        if self._needless:
+            return False
         self._need_open()
         piece = data.encode() if isinstance(data, str) else bytes(memoryview(data))
         if self._left is not None:
@@ -52,8 +66,10 @@ class ResponseStream:
                 self._session.break_off()
                 raise ContentLengthError(f"{len(piece) - self._left} bytes more than the promised length")
             self._left -= len(piece)
-        if not piece or self._mute:
+        if not piece:
             return True  # an empty chunk would be the last one
+        if self._mute:
+            return self._leave_out(len(piece))
         self._response.bytes_sent += len(piece)
         if self._chunked:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
@@ -65,6 +81,20 @@ class ResponseStream:
                     self._session.break_off()  # as the connection does it with one that does not wait for on_drain
         return not self._behind
 
+    def _leave_out(self, size: int) -> bool:
+        """Nobody gets this piece. A handler that writes as long as there is room must not do so for ever."""
+        self._held += size
+        connection = self._response.connection
+        if not self._behind and self._held > connection.high_water:
+            self._behind = True
+            connection.loop.call_soon(self._cut_short)
+        return not self._behind
+
+    def _cut_short(self) -> None:
+        if not self.closed:
+            self._needless = True
+            self._response.cut_short()
+
     def end(self, trailers: Iterable[tuple[str, str]] = ()) -> None:
         """Complete the response.
 
@@ -72,6 +102,8 @@ class ResponseStream:
         chunked, and left out where it is not, because only chunks have a place for them (RFC 9110 §6.5). Raises
         `ContentLengthError` when less than the promised length was written, and `InvalidHeaderError`.
         """
+        if self._needless:
+            return
         self._need_open()
         lines = trailer_lines(trailers) if trailers else ""
         if self._left and not self._mute:

@@ -358,6 +358,16 @@ class HttpResponse:
         self._stream = None
         self._session.finish(self)
 
+    def cut_short(self) -> None:
+        """Called by its stream, which nobody gets: whoever writes it is told, and the answer is over."""
+        callbacks = [self.on_close]
+        if self._stream is not None:
+            callbacks.append(self._stream.on_close)
+            self._stream.forget()
+        self.end_stream()
+        for callback in callbacks:
+            self._tell(callback, from_loop=True)
+
     def drained(self) -> None:
         """Called by the session: the client has caught up."""
         if self._stream is not None:

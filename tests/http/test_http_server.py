@@ -327,7 +327,7 @@ def test_repr_tells_where_it_listens(site: Site, tmp_path: Path) -> None:
     assert repr(server) == f"<HttpServer listening on 127.0.0.1:{port}>"
     path = str(tmp_path / "socket")
     server.listen_unix(path)
-    assert repr(server) == f"<HttpServer listening on 127.0.0.1:{port}, {path}>"
+    assert repr(server) == f"<HttpServer listening on 127.0.0.1:{port}, '{path}'>"
     server.close()
     assert repr(server) == "<HttpServer closed>"
     if socket.has_ipv6:

@@ -28,7 +28,7 @@ from nimloop_http.metrics import ServerStats
 from nimloop_http.proxy import TrustedProxies
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
-from nimloop_net import Address, Connection, TcpServer
+from nimloop_net import Address, Connection, TcpServer, format_address
 
 __all__ = ["HttpServer", "OnHeaders", "OnRequest", "serve"]
 
@@ -221,7 +221,7 @@ class HttpServer:
     def __repr__(self) -> str:
         addresses = self._tcp.addresses
         if addresses:
-            return f"<HttpServer listening on {', '.join(map(_spelt, addresses))}>"
+            return f"<HttpServer listening on {', '.join(map(format_address, addresses))}>"
         if not self.stopping:
             return "<HttpServer not listening>"
         return f"<HttpServer {'stopping' if self._tcp.connections else 'closed'}>"
@@ -263,13 +263,6 @@ class HttpServer:
             HttpSession(self, connection, Source(connection, self.proxies))
         else:
             Preface(self, connection)
-
-
-def _spelt(address: Address) -> str:
-    if isinstance(address, str):
-        return address
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def serve(

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
@@ -17,27 +16,10 @@ import pytest
 from tests.core.portable import USER_SIGNAL, descriptors_below, send, send_to_thread
 from tests.core.seeing import Pair, Pipe, Seen, note
 from tests.support.descriptors import is_open
+from tests.support.sockets import drain, fill, reset
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Backend, BackendUnavailableError, Loop, WatcherTable
 from nimloop_core.backends import _epoll_py, available, create
-
-
-def fill(end: socket.socket) -> None:
-    """Send until the buffers are full."""
-    try:
-        while end.send(bytes(65_536)):
-            pass
-    except BlockingIOError:
-        pass
-
-
-def drain(end: socket.socket) -> None:
-    """Receive all there is."""
-    try:
-        while end.recv(65_536):
-            pass
-    except BlockingIOError:
-        pass
 
 
 @pytest.fixture
@@ -112,8 +94,7 @@ def test_no_interest_is_silent(backend: Backend, table: WatcherTable, seen: Seen
     """Not even a reset or a hang-up is told to a watcher that waits for nothing; both are there when it asks."""
     near, far = tcp
     watcher = table.register(near.fileno(), 0, note(seen, "near"), edge=False)
-    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    far.close()
+    reset(far)
     assert backend.poll(20_000_000, table) == 0
     assert seen == []
     watcher.modify(READ)
@@ -232,8 +213,7 @@ def test_a_reset_is_an_error(backend: Backend, table: WatcherTable, seen: Seen, 
     """ERROR comes without being asked for, and the socket tells which."""
     near, far = tcp
     table.register(near.fileno(), READ, note(seen, "near"), edge=False)
-    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    far.close()
+    reset(far)
     assert backend.poll(-1, table) == 1
     assert seen[0][1] & (READ | ERROR) == READ | ERROR
     with pytest.raises(ConnectionResetError):

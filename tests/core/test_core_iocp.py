@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.core.interrupting import CtrlC
 from tests.core.seeing import Pair, Seen, note
+from tests.support.sockets import fill, reset
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import _afd, _port, available, create, iocp
@@ -45,12 +46,6 @@ def in_flight(backend: IocpBackend) -> dict[int, object]:
     """Look at the records that the kernel has."""
     found: dict[int, object] = vars(backend)["_in_flight"]
     return found
-
-
-def reset(end: socket.socket) -> None:
-    """Close with a RST instead of a FIN."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    end.close()
 
 
 @pytest.fixture
@@ -151,15 +146,6 @@ def test_what_is_asked_for(interest: int, asked: int, port: ModelPort, make_pair
     assert [each.asked for each in port.pending.values()] == [asked]
     backend.close()
     far.close()
-
-
-def fill(end: socket.socket) -> None:
-    """Send until the buffers are full."""
-    try:
-        while end.send(bytes(65_536)):
-            pass
-    except BlockingIOError:
-        pass
 
 
 @pytest.mark.parametrize(

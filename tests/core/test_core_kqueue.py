@@ -6,7 +6,6 @@ import errno
 import os
 import select
 import socket
-import struct
 import sys
 import threading
 import time
@@ -21,14 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core import kqueue_standin as standin
 from tests.core.seeing import Pair, Pipe, Seen, note
+from tests.support.sockets import reset
 
 from nimloop_core import ERROR, HUP, READ, WRITE, Loop, Watcher, WatcherTable
 from nimloop_core.backends import available, create
 from nimloop_core.backends.kqueue import Kevent, KqueueApi, KqueueBackend
 
 assert sys.platform != "win32"  # for type checkers, to whom Windows has no such names
-
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 ADD = standin.EV_ADD
 DELETE = standin.EV_DELETE
@@ -338,8 +336,7 @@ def test_a_reset_says_which_error(api: standin.StandIn, queue: standin.Queue, tc
     """``EV_EOF`` and the number in `fflags`; the socket still has it."""
     near, far = tcp
     queue.control([api.kevent(near.fileno(), TO_READ, ADD)], 0, 0)
-    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    far.close()
+    reset(far)
     (event,) = queue.control(None, 8, 5)
     assert event.flags & standin.EV_EOF
     assert event.fflags == errno.ECONNRESET

@@ -28,7 +28,7 @@ def answer(line: str) -> str:
     match line.split():
         case ["get", name]:
             return str(counters[name])
-        case ["add", name, number] if number.lstrip("-").isdecimal():
+        case ["add", name, number] if number.removeprefix("-").isdecimal():
             counters[name] += int(number)
             return str(counters[name])
         case _:

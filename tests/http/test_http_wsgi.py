@@ -112,6 +112,21 @@ def test_the_validator_has_nothing_to_say(shape: str, method: str, host: Host) -
     assert answer.body == {"GET": b"-", "HEAD": b"", "POST": b"what was sent"}[method]
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "path"),
+    [("OPTIONS", "*", b""), ("OPTIONS", "http://a", b"/"), ("GET", "http://a?x", b"/"), ("GET", "//a", b"//a")],
+)
+def test_the_path_is_empty_or_begins_with_a_slash(host: Host, method: str, target: str, path: bytes) -> None:
+    """RFC 3875 §4.1.5, whatever the form of the target; the validator insists on it."""
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [str(environ["PATH_INFO"]).encode()]
+
+    answer = ask(host(validator(app)), request(method, target), method)
+    assert (answer.status, answer.body) == (200, path)
+
+
 def test_the_environment(host: Host) -> None:
     """Where everything has gone."""
     seen: Environ = {}

@@ -63,7 +63,8 @@ def make_environ(req: HttpRequest, script_name: str, url_scheme: str, *, threads
     body, size = _input(req)
     local = req.connection.local
     name, port = local if isinstance(local, tuple) else _split_host(req.host, scheme)
-    path = unquote_to_bytes(req.raw_path).decode("latin-1")
+    # RFC 3875 §4.1.5: it is empty, or begins with a slash; the asterisk of OPTIONS is neither.
+    path = unquote_to_bytes(req.raw_path).decode("latin-1") if req.target != "*" else ""
     environ: dict[str, object] = {
         "REQUEST_METHOD": req.method,
         "SCRIPT_NAME": script_name,

@@ -103,7 +103,7 @@ class StaticFiles:
             return
         if stat.S_ISDIR(status.st_mode):
             self._serve_folder(req, res, descriptor, segments)
-        elif raw_path.endswith("/"):
+        elif raw_path.endswith(("/", "/.")):
             os.close(descriptor)  # a file is not a folder, even if it is asked for as one
             res.send_error(404)
         else:

@@ -99,6 +99,7 @@ class Soak:
         self.tls = tls
         self.rolls = 0
         self.readings: list[int] = []
+        self.latest = 0.0
         self.tally = Tally()
         self.killed: dict[str, float] = {}
         self.problems: list[str] = []
@@ -140,11 +141,16 @@ class Soak:
         threads = [threading.Thread(target=self.repeat, args=[i]) for i in range(sum(count for _, count in KINDS))]
         for thread in threads:
             thread.start()
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, every))
-            if left > 2 * every:
-                disturb()
+        now = time.monotonic()
+        end, due = now + seconds, now + every
+        while now < end:
+            time.sleep(0.05)
+            self.latest = max(self.latest, time.monotonic() - now - 0.05)
+            now = time.monotonic()
+            if now >= due:
+                due += every
+                if now < end - every:
+                    disturb()
         self.stop.set()
         for thread in threads:
             thread.join(60)
@@ -259,6 +265,7 @@ def main() -> int:
     for what, count in sorted(soak.tally.counts.items()):
         print(f"{what}: {count}")
     print(f"workers killed: {len(soak.killed)}; rolls: {soak.rolls}; at the end the server said: {rest.strip()}")
+    print(f"a sleep here was up to {soak.latest:.1f} s too long: deadlines on both sides mean little from a second on")
     print(f"lost or wrong: {len(soak.problems)}")
     for problem in soak.problems[:50]:
         print(f"  {problem}")

@@ -76,6 +76,7 @@ UNDERSTOOD: list[tuple[list[str], int, int]] = [
     ([HOST, f"Content-Length: {'9' * 18}"], USUAL, 10**18 - 1),
     ([HOST, "Transfer-Encoding: Chunked"], USUAL | CHUNKED, -1),
     ([HOST, "Connection: close"], HTTP_1_1, -1),
+    ([HOST, "Connection: close", "Transfer-Encoding: chunked"], HTTP_1_1 | CHUNKED, -1),
     ([HOST, "Connection: Keep-Alive"], USUAL, -1),
     ([HOST, "Connection: keep-alive", "connection:KEEP-ALIVE"], USUAL, -1),
     ([HOST, "Connection: CLOSE", "Connection: close"], HTTP_1_1, -1),
@@ -104,6 +105,12 @@ def test_what_is_understood_at_once(twin: Twin, fields: list[str], flags: int, l
 def test_the_older_version_is_understood_too(twin: Twin, fields: list[str], flags: int, length: int) -> None:
     """It needs no Host, and closes unless it is asked not to."""
     assert flags_of(twin, *fields, line="GET / HTTP/1.0") == (flags, length)
+
+
+@pytest.mark.parametrize("fields", [[], ["Connection: keep-alive"], ["Connection: close"]])
+def test_the_older_version_has_no_chunks(twin: Twin, fields: list[str]) -> None:
+    """RFC 9112 §6.1: whoever sends them in 1.0 has broken framing, and somebody else judges that."""
+    assert flags_of(twin, *fields, "Transfer-Encoding: chunked", line="POST / HTTP/1.0") == (CAREFUL, -1)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +187,19 @@ def test_limits_are_exact(twin: Twin) -> None:
     for which in range(3):
         less = tuple(limit - (number == which) for number, limit in enumerate(exact))
         assert twin.scan_request(data, 0, less) is None
+
+
+@pytest.mark.parametrize("fields", [1, 3])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_each_limit_counts_where_the_others_are_wide(twin: Twin, which: int, fields: int) -> None:
+    """The line, the header section or the number of fields alone is enough to refuse a head, from any place."""
+    line, section = b"GET /?qq HTTP/1.0", b"a:\r\n" * fields
+    data = b"..." + line + b"\r\n" + section + b"\r\n"
+    limits = [8192, 8192, 8192]
+    limits[which] = (len(line), len(section), fields)[which]
+    assert twin.scan_request(data, 3, tuple(limits)) is not None
+    limits[which] -= 1
+    assert twin.scan_request(data, 3, tuple(limits)) is None
 
 
 # That they agree --------------------------------------------------------------------------------------------------

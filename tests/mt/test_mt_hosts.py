@@ -23,6 +23,7 @@ from tests.mt.running import Program
 from tests.mt.serving import PATIENCE, Mode, ask, members, read_all, seen, serving, until
 
 from nimloop_mt import MultiThreadHttpServer, WorkerStartError
+from nimloop_mt._guard import Guard
 from nimloop_mt._hosts import Spawned, describe_exit
 from nimloop_mt._supervisor import Supervisor
 
@@ -102,6 +103,35 @@ def test_a_worker_that_has_not_begun_ends_when_the_supervisor_is_killed(tmp_path
         (worker,) = children(program.pid)
         program.send(signal.SIGKILL)
         until(lambda: not runs(worker))
+
+
+def test_a_guard_looks_again_where_poll_returns_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a Mac's does when there are messages. Only the end of the channel ends the process."""
+    answers: list[list[object]] = [[], [], [(0, select.POLLHUP)]]
+    paused: list[float] = []
+    ended = threading.Event()
+
+    class Poll:
+        """One that nobody has to wait for."""
+
+        def register(self, _sock: socket.socket, events: int) -> None:
+            """Be asked for the end, and for nothing else."""
+            assert events == select.POLLHUP
+
+        def poll(self) -> list[object]:
+            """Return what there is."""
+            return answers.pop(0)
+
+    monkeypatch.setattr("nimloop_mt._guard.select.poll", Poll)
+    monkeypatch.setattr("nimloop_mt._guard.time.sleep", paused.append)
+    monkeypatch.setattr("nimloop_mt._guard.os._exit", lambda _status: ended.set())
+    near, far = socket.socketpair()
+    with near, far:
+        guard = Guard(near)
+        assert ended.wait(PATIENCE)
+        guard._control.close()
+    assert answers == []
+    assert paused == [1.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("how", [(), ("--fork",)])

@@ -104,6 +104,10 @@ def test_a_service_manager_that_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with Program("tests.mt.handlers:answer", "--workers", "1") as program:
         assert get(program.port) == b"answer to /"
         program.errors_until("cannot say READY=1")
+        program.send(signal.SIGTERM)
+        status, _, errors = program.finish()
+    assert status == 0
+    assert "cannot say STOPPING=1" in errors
 
 
 def test_behind_a_proxy() -> None:
@@ -220,6 +224,7 @@ def test_what_is_cut_off_is_told() -> None:
         (["tests.mt.handlers:answer", "--tls-cert", "/nowhere"], "cannot load the certificate"),
         (["tests.mt.handlers:answer", "--workers", "many"], "expected a whole number"),
         (["tests.mt.handlers:answer", "--watchdog", "-1"], "a time is a number of seconds"),
+        (["tests.mt.handlers:answer", "--watchdog", "soon"], "a time is a number of seconds"),
         (["tests.mt.handlers:answer", "--watchdog", "nan"], "a time is a number of seconds"),
         ([""], "cannot serve ''"),
         (["/nowhere/at/all"], "cannot serve '/nowhere/at/all': No such file"),

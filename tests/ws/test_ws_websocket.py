@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 
 import pytest
@@ -774,3 +775,37 @@ def test_idle_then_another_one_on_the_same_descriptor(timed: Site) -> None:
         peer.sock.close()
         timed.settle()
     assert len(timed.log) == 1000
+
+
+def test_a_peer_that_goes_does_not_take_with_it_what_had_arrived(site: Site) -> None:
+    """More than one turn hands out: the connection ends with the first answer, and the rest is heard all the same."""
+    heard: list[str | bytes] = []
+
+    def on_message(ws: WebSocket, message: str | bytes) -> None:
+        heard.append(message)
+        if len(heard) == 1:
+            peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # socket(7): resets
+            peer.sock.close()
+        ws.send(message)
+
+    peer, ws = opened(site, on_message=on_message)
+    peer.send(b"".join(encode_frame(1, str(i), mask=MASK) for i in range(3000)))
+    site.until(lambda: ws.closed)
+    assert heard == [str(i) for i in range(3000)]
+    assert site.log[-1] == ("close", 1006, "")
+
+
+def test_after_abort_nothing_is_handed_out(site: Site) -> None:
+    """Neither is what had arrived and was waiting for its turn."""
+    heard: list[str | bytes] = []
+
+    def on_message(ws: WebSocket, message: str | bytes) -> None:
+        heard.append(message)
+        if len(heard) == 1:
+            site.loop.call_soon(ws.abort)
+
+    peer, ws = opened(site, on_message=on_message)
+    peer.send(b"".join(encode_frame(1, str(i), mask=MASK) for i in range(3000)))
+    site.until(lambda: ws.closed)
+    assert 1 <= len(heard) < 3000
+    assert site.log == [("close", 1006, "")]

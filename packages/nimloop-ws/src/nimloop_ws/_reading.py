@@ -99,8 +99,8 @@ def peer_caught_up(ws: WebSocket) -> None:
 
 
 def hand_out_rest(ws: WebSocket) -> None:
-    """The connection is gone: hand out what came before, all turns of it, unless the program has paused it."""
-    if ws._state != st.OPEN or ws._held != st.TURN_OVER:
+    """The connection is gone: hand out what came before, all turns of it, unless the program paused or aborted it."""
+    if ws._state != st.OPEN or ws._held != st.TURN_OVER or ws._close_called:
         return
     ws._held = 0
     while ws._state == st.OPEN and not ws._parser.drained:

@@ -128,8 +128,9 @@ class HeadReader(BodyReader):
                 self._blank_line = True
                 self._position = start + 2
                 return None if start + 2 == len(data) else self._read_request()
-        self.is_head = data[start : start + 5] == b"HEAD "
         before = self._searched
+        if before < start + 5:
+            self.is_head = data[start : start + 5] == b"HEAD "
         end = self._find_head_end()
         if end < 0:
             if data[start] in TOKEN_BYTES:

@@ -337,6 +337,10 @@ def test_wrong_settings() -> None:
         MultiThreadHttpServer(handlers.answer, workers=-1)
     with pytest.raises(ValueError, match="give proxies"):
         MultiThreadHttpServer(handlers.answer, proxy_protocol=True)
+    with pytest.raises(ValueError, match="one of auto, threads, processes, not 'process'"):
+        MultiThreadHttpServer(handlers.answer, mode="process")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one of spawn, fork, not 'forkserver'"):
+        MultiThreadHttpServer(handlers.answer, start_method="forkserver")  # type: ignore[arg-type]
     with pytest.raises(ModeError, match="share"):
         MultiThreadHttpServer(handlers.answer, mode="threads", max_memory=1)
     with pytest.raises(ValueError, match="max_requests has to be more than 0"):

@@ -312,6 +312,36 @@ def test_without_a_process_left_it_tries_again(one: Stage, provoked: Provoked) -
     assert one.supervisor.ready
 
 
+@pytest.mark.parametrize("rolling", [False, True])
+def test_without_a_descriptor_left_it_tries_again(
+    one: Stage, provoked: Provoked, monkeypatch: pytest.MonkeyPatch, *, rolling: bool
+) -> None:
+    """socketpair(2): EMFILE. Like a process that cannot be made. A roll is given up; the next one is another try."""
+    errors = [errno.EMFILE] * 2
+    pair = socket.socketpair
+
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        if errors:
+            raise OSError(errors.pop(), os.strerror(errno.EMFILE))
+        return pair()
+
+    monkeypatch.setattr(socket, "socketpair", socketpair)
+    for _ in range(2):
+        provoked("worker 0 cannot be started: [Errno 24] Too many open files")
+    if rolling:
+        for _ in range(3):
+            assert len(one.puppets) == 1
+            one.supervisor.roll()
+            one.turn()
+    else:
+        provoked("signal SIGKILL")
+        assert one.pause() >= 0.1
+    assert len(one.puppets) == 2
+    one.puppets[1].say("ready")
+    one.turn()
+    assert one.supervisor.ready
+
+
 def test_a_roll_before_the_start_and_after_the_end_is_nothing(two: Stage) -> None:
     """There is nobody to replace, or nobody wanted any more."""
     early = Stage(1)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from nimloop_mt.errors import ModeError
 
@@ -82,6 +82,8 @@ def processor_numbers() -> list[int]:
 
 def choose_mode(asked: Mode) -> Literal["threads", "processes"]:
     """Return what workers are, and log why where that is not what one would expect. Raises `ModeError`."""
+    if asked not in get_args(Mode):
+        raise ValueError(f"a mode is one of {', '.join(get_args(Mode))}, not {asked!r}")
     if asked == "processes" and not _INHERITS:
         raise ModeError("processes need descriptors that are inherited, which this system does not have: use threads")
     if asked == "processes" or (asked == "auto" and has_gil() and _INHERITS):

@@ -208,14 +208,22 @@ class Supervisor:
         else:
             if how != "drained":
                 _log.error("worker %d (process %d) has ended: %s", member.place, member.pid, how)
-                self._restart(member)
+                self._restart(member.place, early=self._loop.time() - member.started < _EARLY)
             self._see_to(member.place)
             self._roll_on(member.place)
 
     # Inside ---------------------------------------------------------------------------------------------------
 
     def _start(self, index: int) -> None:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:  # no descriptors left
+            if not self._started:
+                raise
+            _log.error("worker %d cannot be started: %s", index, error)
+            self._rolling.clear()
+            self._restart(index, early=True)
+            return
         member = Member(self._loop, index, self, ours, deadline=self._care.start_timeout)
         self._places[index].next = member
         self.members.append(member)
@@ -226,11 +234,11 @@ class Supervisor:
         finally:
             theirs.close()
 
-    def _restart(self, member: Member) -> None:
-        place = self._places[member.place]
+    def _restart(self, index: int, *, early: bool) -> None:
+        place = self._places[index]
         if place.current is not None or place.next is not None or place.pausing:
             return  # a replacement that could not begin: the one to be replaced serves on
-        place.deaths = place.deaths + 1 if self._loop.time() - member.started < _EARLY else 0
+        place.deaths = place.deaths + 1 if early else 0
         pause = 0.0 if place.deaths <= 1 else min(_FIRST_PAUSE * 2 ** min(place.deaths - 2, 16), _LONGEST_PAUSE)
         place.pausing = True
 
@@ -238,7 +246,7 @@ class Supervisor:
             place.pausing = False
             if not self._stopping and place.current is None and place.next is None:
                 self._restarts += 1
-                self._start(member.place)
+                self._start(index)
 
         self._loop.call_later(pause, again)
 

@@ -92,6 +92,8 @@ class MultiThreadHttpServer:
             raise ValueError("give either on_request or factory")
         if workers < 0:
             raise ValueError(f"a number of workers is positive, or 0 for one per processor, not {workers}")
+        if start_method not in {"spawn", "fork"}:
+            raise ValueError(f"a start_method is one of spawn, fork, not {start_method!r}")
         if proxy_protocol and proxies is None:
             raise ValueError("proxy_protocol needs to know from whom: give proxies")
         self.mode: Final = choose_mode(mode)

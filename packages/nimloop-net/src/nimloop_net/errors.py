@@ -33,6 +33,29 @@ from collections.abc import Sequence
 
 from nimloop_core import NimloopError
 
+__all__ = [
+    "AddressError",
+    "ConnectError",
+    "ConnectRefusedError",
+    "ConnectTimeoutError",
+    "ConnectionClosedError",
+    "DatagramError",
+    "DatagramRefusedError",
+    "DatagramTooLargeError",
+    "FileTruncatedError",
+    "HandshakeTimeoutError",
+    "HostNotFoundError",
+    "IdleTimeoutError",
+    "LimitError",
+    "LookupTimeoutError",
+    "NetError",
+    "ResolveError",
+    "ResolverBusyError",
+    "StalledError",
+    "TruncatedError",
+    "WriteBufferFullError",
+]
+
 
 class NetError(NimloopError, OSError):
     """The root of nimloop-net's exceptions."""

@@ -211,8 +211,9 @@ def extension(kind: int, value: bytes) -> bytes:
 
 def with_checksum() -> bytes:
     """Spell a header with a checksum that matches."""
-    zeroed = tcp4(extension(3, bytes(4)))
-    return tcp4(extension(3, crc32c(zeroed).to_bytes(4, "big")))
+    more = extension(4, bytes(9))
+    zeroed = tcp4(extension(3, bytes(4)) + more)
+    return tcp4(extension(3, crc32c(zeroed).to_bytes(4, "big")) + more)
 
 
 GOOD = {
@@ -223,11 +224,17 @@ GOOD = {
     "v1 port 0": (b"PROXY TCP4 198.51.100.7 203.0.113.1 0 65535\r\n", ("198.51.100.7", 0), False),
     "v2 tcp4": (tcp4(), ("198.51.100.7", 4711), False),
     "v2 tcp6": (tcp6(), ("2001:db8::7", 4711), False),
+    "v2 udp6": (v2(0x22, tcp6()[16:]), ("2001:db8::7", 4711), False),
     "v2 local": (v2(0, b"", command=0x20), None, False),
     "v2 local with more": (v2(0x11, bytes(50), command=0x20), None, False),
     "v2 unspec": (v2(0, b"abc"), None, False),
     "v2 unix": (v2(0x31, bytes(216)), None, False),
     "v2 with extensions": (tcp4(extension(1, b"h2") + extension(4, b"")), ("198.51.100.7", 4711), False),
+    "v2 with a long extension": (
+        tcp4(extension(4, bytes(400)) + extension(0x20, b"\x01\0\0\0\0")),
+        ("198.51.100.7", 4711),
+        True,
+    ),
     "v2 with tls": (tcp4(extension(0x20, b"\x01\0\0\0\0")), ("198.51.100.7", 4711), True),
     "v2 without tls": (tcp4(extension(0x20, b"\0\0\0\0\0")), ("198.51.100.7", 4711), False),
     "v2 with a checksum": (with_checksum(), ("198.51.100.7", 4711), False),
@@ -244,6 +251,14 @@ def test_h12_a_proxy_header_is_read_however_it_was_cut(name: str) -> None:
         found = read_proxy_header(data + rest)
         assert found is not None
         assert (found.source, found.secure, found.size) == (source, secure, len(data))
+
+
+@pytest.mark.parametrize("name", ["v1 tcp4", "v1 tcp6", "v2 tcp4", "v2 tcp6"])
+def test_a_proxy_header_says_where_the_client_had_connected_to(name: str) -> None:
+    """The second address, with the second port."""
+    found = read_proxy_header(GOOD[name][0])
+    assert found is not None
+    assert found.destination == ("203.0.113.1" if "tcp4" in name else "2001:db8::1", 443)
 
 
 BAD = {

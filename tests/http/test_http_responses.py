@@ -143,6 +143,30 @@ def test_valid_responses_are_read_as_h11_reads_them(answer: Answer, *, close: bo
     assert (status, body) == by_h11(stream, answer.method)
 
 
+@pytest.mark.parametrize(
+    ("method", "head", "has_body", "keep_alive", "switches"),
+    [
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close", True, False, False),
+        ("GET", "HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: Keep-Alive", True, True, False),
+        ("GET", "HTTP/1.1 204 No Content", False, True, False),
+        ("HEAD", "HTTP/1.1 200 OK", False, True, False),
+        ("GET", "HTTP/1.1 199 Soon", False, True, False),
+        ("CONNECT", "HTTP/1.1 199 Soon", False, True, False),
+        ("CONNECT", "HTTP/1.1 200 OK", False, True, True),
+        ("ACL", "HTTP/1.1 200 OK\r\nContent-Length: 1", True, True, False),
+    ],
+)
+def test_what_a_head_says_of_body_and_connection(
+    method: str, head: str, *, has_body: bool, keep_alive: bool, switches: bool
+) -> None:
+    """RFC 9112 §6.3 and §9.3: a body that lasts until the end takes the connection with it, no body does not."""
+    parser = HttpParser.for_responses()
+    parser.request_sent(method)
+    found = next(iter(parser.feed(f"{head}\r\n\r\n".encode())))
+    assert isinstance(found, ResponseHead)
+    assert (found.has_body, found.keep_alive, found.switches) == (has_body, keep_alive, switches)
+
+
 def test_the_end_of_a_body_without_length_comes_with_the_end_of_the_connection() -> None:
     """And after that the parser takes nothing more, until it is reset."""
     parser = HttpParser.for_responses()

@@ -41,6 +41,11 @@ def flags_of(twin: Twin, *fields: str, line: str = "POST / HTTP/1.1") -> tuple[i
 # What they say ----------------------------------------------------------------------------------------------------
 
 
+def test_each_flag_is_a_bit_of_its_own() -> None:
+    """The same numbers stand in the C."""
+    assert [HTTP_1_1, KEEP_ALIVE, CHUNKED, EXPECTS, CAREFUL] == [1, 2, 4, 8, 16]
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_the_usual_request(twin: Twin, kind: type[bytes | bytearray]) -> None:
     """From anywhere in a buffer: where it ends, its bytes, method, target, flags, and no length."""

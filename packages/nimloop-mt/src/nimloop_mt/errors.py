@@ -12,6 +12,14 @@ from __future__ import annotations
 
 from nimloop_core import NimloopError
 
+__all__ = [
+    "MisuseError",
+    "ModeError",
+    "MtError",
+    "ServerStartedError",
+    "WorkerStartError",
+]
+
 
 class MtError(NimloopError):
     """The root of nimloop-mt's exceptions."""

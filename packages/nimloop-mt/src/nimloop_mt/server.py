@@ -35,6 +35,10 @@ from nimloop_mt._supervisor import Care, Report, Supervisor
 from nimloop_mt.errors import ModeError, ServerStartedError, WorkerStartError
 from nimloop_net import Address, format_address
 
+__all__ = [
+    "MultiThreadHttpServer",
+]
+
 _log: Final = logging.getLogger("nimloop.mt")
 
 _BACKLOG: Final = 2048

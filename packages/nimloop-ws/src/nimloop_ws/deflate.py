@@ -25,6 +25,23 @@ from typing import Final, Protocol, cast, final
 
 from nimloop_ws.errors import BadResponseError, InvalidDataError, MessageTooBigError
 
+__all__ = [
+    "EXTENSION",
+    "Agreement",
+    "Compressor",
+    "Decompressor",
+    "Deflate",
+    "Deflater",
+    "Inflater",
+    "Zlib",
+    "accept_answer",
+    "accept_offer",
+    "compress_once",
+    "new_compressor",
+    "offer",
+    "parse_extensions",
+]
+
 EXTENSION: Final = "permessage-deflate"
 _TAIL: Final = b"\x00\x00\xff\xff"  # RFC 7692 §7.2.1: not sent, because every message would end with it
 _MAX_BITS: Final = 15

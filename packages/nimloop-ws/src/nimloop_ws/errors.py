@@ -28,6 +28,30 @@ from __future__ import annotations
 
 from nimloop_core import NimloopError
 
+__all__ = [
+    "BadHandshakeError",
+    "BadResponseError",
+    "CloseCodeError",
+    "ConnectionLostError",
+    "FragmentError",
+    "FrameError",
+    "FrameTooBigError",
+    "HandshakeError",
+    "HandshakeRefusedError",
+    "HandshakeTimeoutError",
+    "InvalidDataError",
+    "InvalidTextError",
+    "InvalidUrlError",
+    "LimitError",
+    "MessageTooBigError",
+    "MisuseError",
+    "ParserStateError",
+    "PongTimeoutError",
+    "ProtocolError",
+    "WebSocketClosedError",
+    "WsError",
+]
+
 
 class WsError(NimloopError):
     """The root of nimloop-ws's exceptions."""

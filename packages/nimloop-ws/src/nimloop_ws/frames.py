@@ -13,6 +13,26 @@ from nimloop_ws import _codec
 from nimloop_ws._frame_py import Buffer
 from nimloop_ws.errors import CloseCodeError, FrameError, InvalidTextError
 
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONTINUATION",
+    "FIN",
+    "MAX_CLOSE_REASON",
+    "MAX_CONTROL_PAYLOAD",
+    "PING",
+    "PONG",
+    "RSV1",
+    "TEXT",
+    "CloseCode",
+    "MaskSource",
+    "WsFrameKind",
+    "decode_close",
+    "encode_close",
+    "encode_frame",
+    "may_be_sent",
+]
+
 MAX_CONTROL_PAYLOAD: Final = 125  # RFC 6455 §5.5
 MAX_CLOSE_REASON: Final = MAX_CONTROL_PAYLOAD - 2
 

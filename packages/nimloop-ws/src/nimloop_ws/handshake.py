@@ -21,6 +21,20 @@ from nimloop_ws._url import WsUrl, parse_url
 from nimloop_ws.deflate import Agreement, Deflate
 from nimloop_ws.errors import BadHandshakeError
 
+__all__ = [
+    "SAME_ORIGIN",
+    "VERSION",
+    "Accepted",
+    "ExtraHeaders",
+    "Origins",
+    "Subprotocols",
+    "build_handshake_request",
+    "build_handshake_response",
+    "check_request",
+    "compute_accept_key",
+    "new_key",
+]
+
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # §1.3
 VERSION: Final = "13"
 

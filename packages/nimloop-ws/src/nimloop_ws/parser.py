@@ -50,6 +50,12 @@ from nimloop_ws.frames import (
 )
 from nimloop_ws.settings import DEFAULT_LIMITS, WsLimits
 
+__all__ = [
+    "CLIENT",
+    "SERVER",
+    "WsParser",
+]
+
 SERVER: Final = True
 """The role that gets masked frames."""
 CLIENT: Final = False

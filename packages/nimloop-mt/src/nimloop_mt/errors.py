@@ -12,13 +12,7 @@ from __future__ import annotations
 
 from nimloop_core import NimloopError
 
-__all__ = [
-    "MisuseError",
-    "ModeError",
-    "MtError",
-    "ServerStartedError",
-    "WorkerStartError",
-]
+__all__ = ["MisuseError", "ModeError", "MtError", "ServerStartedError", "WorkerStartError"]
 
 
 class MtError(NimloopError):

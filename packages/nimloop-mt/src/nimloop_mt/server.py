@@ -35,9 +35,7 @@ from nimloop_mt._supervisor import Care, Report, Supervisor
 from nimloop_mt.errors import ModeError, ServerStartedError, WorkerStartError
 from nimloop_net import Address, format_address
 
-__all__ = [
-    "MultiThreadHttpServer",
-]
+__all__ = ["MultiThreadHttpServer"]
 
 _log: Final = logging.getLogger("nimloop.mt")
 

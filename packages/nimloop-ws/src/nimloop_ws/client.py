@@ -18,9 +18,7 @@ from nimloop_ws.parser import CLIENT
 from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
 from nimloop_ws.websocket import OnClose, OnError, OnFragment, OnMessage, OnPong, OnWebSocket, WebSocket
 
-__all__ = [
-    "connect",
-]
+__all__ = ["connect"]
 
 
 def connect(

@@ -50,11 +50,7 @@ from nimloop_ws.frames import (
 )
 from nimloop_ws.settings import DEFAULT_LIMITS, WsLimits
 
-__all__ = [
-    "CLIENT",
-    "SERVER",
-    "WsParser",
-]
+__all__ = ["CLIENT", "SERVER", "WsParser"]
 
 SERVER: Final = True
 """The role that gets masked frames."""

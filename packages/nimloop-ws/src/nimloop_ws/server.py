@@ -17,10 +17,7 @@ from nimloop_ws.handshake import ExtraHeaders, Origins, Subprotocols
 from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
 from nimloop_ws.websocket import OnClose, OnError, OnFragment, OnMessage, OnPong, OnWebSocket, WebSocket
 
-__all__ = [
-    "OnHandshake",
-    "WsServer",
-]
+__all__ = ["OnHandshake", "WsServer"]
 
 OnHandshake = Callable[[HttpRequest, HttpResponse], object]
 """Called with a request before it is upgraded; to refuse it, answer it."""

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Final
 
-__all__ = [
-    "DEFAULT_LIMITS",
-    "DEFAULT_MAX_FRAME_SIZE",
-    "DEFAULT_TIMEOUTS",
-    "WsLimits",
-    "WsTimeouts",
-]
+__all__ = ["DEFAULT_LIMITS", "DEFAULT_MAX_FRAME_SIZE", "DEFAULT_TIMEOUTS", "WsLimits", "WsTimeouts"]
 
 DEFAULT_MAX_FRAME_SIZE: Final = 10 << 20
 """Bytes of a frame, and of a message, unless told otherwise."""

@@ -37,15 +37,7 @@ from nimloop_ws.frames import (
 from nimloop_ws.parser import WsParser
 from nimloop_ws.settings import DEFAULT_LIMITS, DEFAULT_TIMEOUTS, WsLimits, WsTimeouts
 
-__all__ = [
-    "OnClose",
-    "OnError",
-    "OnFragment",
-    "OnMessage",
-    "OnPong",
-    "OnWebSocket",
-    "WebSocket",
-]
+__all__ = ["OnClose", "OnError", "OnFragment", "OnMessage", "OnPong", "OnWebSocket", "WebSocket"]
 
 
 @final

@@ -73,7 +73,16 @@ def api(package: str) -> str:
     module = importlib.import_module(package)
     errors = vars(importlib.import_module(f"{package}.errors"))
     exported: list[str] = module.__all__
-    return "\n\n".join(f"::: {package}.{name}" for name in exported if name not in errors)
+    return "\n\n".join(described(package, name, getattr(module, name)) for name in exported if name not in errors)
+
+
+def described(package: str, name: str, value: object) -> str:
+    """Ask mkdocstrings for one name: what is no class or function with its value; of a twin of C, the Python."""
+    if inspect.isfunction(value) and value.__module__.endswith("_py"):
+        return f"::: {value.__module__}.{name}"
+    if inspect.isclass(value) or inspect.isroutine(value):
+        return f"::: {package}.{name}"
+    return f"::: {package}.{name}\n    options:\n      show_attribute_values: true"
 
 
 def settings(name: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
+import inspect
+import itertools
 import json
 import re
 import sys
@@ -21,6 +25,21 @@ import charts
 import docs_pages
 
 BEHAVIOUR = (ROOT / "docs" / "server-behaviour.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("package", docs_pages.PACKAGES)
+def test_every_exported_constant_and_kind_of_function_is_described(package: str) -> None:
+    """Below its assignment, where the API pages take it from; ruff looks after classes and functions."""
+    module = importlib.import_module(f"nimloop_{package}")
+    described = set()
+    for path in (ROOT / "packages" / f"nimloop-{package}" / "src").rglob("*.py"):
+        for node, below in itertools.pairwise(ast.parse(path.read_text("utf-8")).body):
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+                described |= {target.id} if isinstance(target, ast.Name) else set()
+    values = {name: getattr(module, name) for name in module.__all__}
+    named = {name for name, value in values.items() if not inspect.isclass(value) and not inspect.isroutine(value)}
+    assert named <= described
 
 
 @pytest.mark.parametrize("settings", [Limits, Timeouts, FormLimits, WsLimits, WsTimeouts])

@@ -19,9 +19,9 @@ class BufferPool:
     def __init__(self, size: int = 65536, limit: int = 64) -> None:
         if size <= 0 or limit < 0:
             raise ValueError(f"a pool needs a positive size and no negative limit, not {size} and {limit}")
-        self.size: Final = size
+        self.size: Final[int] = size
         """Bytes of each buffer."""
-        self.limit: Final = limit
+        self.limit: Final[int] = limit
         """How many unused ones are kept."""
         self._keep = limit  # none once the pool is closed
         self._free: list[bytearray] = []

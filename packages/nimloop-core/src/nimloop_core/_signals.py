@@ -29,6 +29,7 @@ class SignalHandler:
     def __init__(self, hub: SignalHub, number: int, callback: Callback, previous: _Previous) -> None:
         self._hub = hub
         self.number: int = number
+        """The signal, such as `signal.SIGTERM`."""
         self.callback: Callback = callback
         self.previous: _Previous = previous
 

@@ -16,6 +16,7 @@ class LoopStats:
     """A snapshot of a loop's counters; made by `Loop.stats`."""
 
     backend: str
+    """The name of the backend, such as ``"epoll"``."""
     iterations: int
     """Since the loop was made."""
     events: int

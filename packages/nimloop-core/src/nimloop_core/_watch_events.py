@@ -31,7 +31,9 @@ class FileEvent:
     """One change. Paths are absolute, begin as the watcher's own path does, and are never bytes."""
 
     kind: Kind
+    """What has happened: one of the constants of `nimloop_core.filewatch`."""
     path: str
+    """Where it is now."""
     old_path: str | None = None
     """Where it was before; for ``"renamed"`` only."""
     is_dir: bool = False

@@ -60,11 +60,15 @@ class Watcher:
 
     def __init__(self, table: WatcherTable, fd: int, events: int, callback: EventCallback, *, edge: bool) -> None:
         self._table = table
-        self.fd: Final = fd
+        self.fd: Final[int] = fd
+        """The descriptor."""
         self.events: int = events
+        """What it waits for: `READ`, `WRITE`, both or 0. `modify` changes it."""
         # `_forgotten` once the watcher is retired and the batch over; else never changed
         self.callback: EventCallback = callback
-        self.edge: Final = edge
+        """Called with the mask of what has happened. `modify` changes it."""
+        self.edge: Final[bool] = edge
+        """Whether it is told of changes only; False where edges were asked for and there are none."""
         self.generation: int = 0
 
     @property

@@ -141,12 +141,15 @@ class FileWatcher:
         if not callable(on_change):
             raise TypeError(f"the callback must be callable, not {on_change!r}")
         names = available()
-        self.mechanism: Final = names[0] if mechanism is None else mechanism
+        self.mechanism: Final[str] = names[0] if mechanism is None else mechanism
+        """Who finds it out: one of `available()`."""
         if self.mechanism not in names:
             raise BackendUnavailableError(f"no mechanism {mechanism!r} on this system; it has: {', '.join(names)}")
         self.loop: Final = loop
-        self.path: Final = os.path.abspath(path)
+        self.path: Final[str] = os.path.abspath(path)
+        """What is watched, as an absolute path."""
         self.on_change: Callable[[FileEvent], object] = on_change
+        """Called with each change; may be replaced at any time."""
         self._closed = False
         self._scheduled = False
         self._events: Final[deque[FileEvent]] = deque()

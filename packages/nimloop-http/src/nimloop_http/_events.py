@@ -17,7 +17,8 @@ class Body:
     __match_args__: ClassVar[tuple[Literal["data"]]] = ("data",)
 
     def __init__(self, data: bytes) -> None:
-        self.data: Final = data
+        self.data: Final[bytes] = data
+        """Never empty."""
 
 
 @final
@@ -28,7 +29,8 @@ class Trailers:
     __match_args__: ClassVar[tuple[Literal["headers"]]] = ("headers",)
 
     def __init__(self, headers: Headers) -> None:
-        self.headers: Final = headers
+        self.headers: Final[Headers] = headers
+        """The fields."""
 
 
 @final
@@ -41,3 +43,4 @@ class End:
 END: Final = End()
 
 Event = Head | ResponseHead | Body | Trailers | End
+"""What a parser gives."""

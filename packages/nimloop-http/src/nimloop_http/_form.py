@@ -21,11 +21,11 @@ class Part:
 
     def __init__(self, name: str, data: bytes, head: PartHead | None = None, spool: FormSpool | None = None) -> None:
         """Made by a form: a field with its `data`, or a file in a `spool`."""
-        self.name: Final = name
+        self.name: Final[str] = name
         """The field's name in the form."""
-        self.filename: Final = None if head is None else head.filename
+        self.filename: Final[str | None] = None if head is None else head.filename
         """The name of a file as the client calls it, without directories, perhaps ``""``; None for a field."""
-        self.content_type: Final = "" if head is None else head.content_type
+        self.content_type: Final[str] = "" if head is None else head.content_type
         """The media type that the client claims, in lower case and without parameters; perhaps ``""``."""
         self.size: int = len(data)
         """In bytes."""

@@ -30,6 +30,7 @@ from nimloop_http.limits import Limits
 
 # RFC 9110 §9.1, and PATCH from RFC 5789.
 STANDARD_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
+"""The methods that a server knows unless told otherwise: those of RFC 9110 §9, and PATCH (RFC 5789)."""
 
 
 # RFC 9110 §6.5.1: fields that are neither taken from trailers nor sent there, because they frame, route or

@@ -37,10 +37,12 @@ class Head:
     ) -> None:
         self.raw: Final = raw
         """All of it as it came, with the empty line."""
-        self.method: Final = method
-        self.target: Final = target
+        self.method: Final[str] = method
+        """As it was sent: methods are told apart by case."""
+        self.target: Final[str] = target
+        """As it was sent: a path and perhaps a query, or one of the other forms of RFC 9112 §3.2."""
         self.flags: int = flags
-        self.offsets: Final = offsets
+        self.offsets: Final[bytes | None] = offsets
         """Where the fields are in `raw`, or None: for each, four unsigned 32-bit numbers of this machine, which are the
         beginning and end of its name, and those of its value."""
         self.minor: Final = flags & 1
@@ -123,9 +125,9 @@ class ResponseHead:
         """All of it as it came, with the empty line."""
         self.minor: Final = minor
         """The minor version: 0 or 1."""
-        self.status: Final = status
+        self.status: Final[int] = status
         """The status code, from 100 to 999; one that is not known means the same as x00 (RFC 9110 §15)."""
-        self.reason: Final = reason
+        self.reason: Final[str] = reason
         """Words for people, perhaps none: text in which each character stands for one byte."""
         self.content_length: int | None = None
         """The announced length in bytes, or None; of an answer to HEAD and of 304, that of the body left out."""

@@ -99,7 +99,7 @@ class RequestBody:
         self._session: HttpSession | None = session
         self._data: bytes | bytearray = b""
         self._file: BodyFile | None = None  # that a body in memory was written to
-        self.content_length: Final = head.content_length
+        self.content_length: Final[int | None] = head.content_length
         """The announced size in bytes; None for a chunked body."""
         self.request: HttpRequest | None = None
         self.response: Final = response

@@ -32,7 +32,7 @@ class BodyFile:
     __slots__ = ("_there", "path", "size")
 
     def __init__(self, path: str) -> None:
-        self.path: Final = path
+        self.path: Final[str] = path
         """Where it is."""
         self.size: int = 0
         """Bytes of the body that have come so far."""

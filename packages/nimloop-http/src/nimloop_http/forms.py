@@ -129,7 +129,7 @@ class FormReader:
         self._part: Part | None = None
         self._files = 0
         self._fields = 0
-        self.form: Final = Form(self._spool)
+        self.form: Final[Form] = Form(self._spool)
         """What has arrived so far."""
         self.received: int = 0
         """Bytes of the body so far."""

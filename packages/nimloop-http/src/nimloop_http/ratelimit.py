@@ -70,7 +70,7 @@ class RateLimiter:
                 windows.append((count, round(seconds * 1e9)))
         if not 1 <= ipv6_prefix <= 128 or max_keys < 1:
             raise ValueError(f"ipv6_prefix is 1 to 128 and max_keys at least 1, not {ipv6_prefix} and {max_keys}")
-        self.max_keys: Final = max_keys
+        self.max_keys: Final[int] = max_keys
         """How many keys are remembered: some 200 bytes each, and 8 to 16 for each request admitted of late."""
         self._windows: Final = windows
         self._most: Final = max((count for count, _ in windows), default=0)

@@ -86,14 +86,18 @@ class HttpServer:
             raise ValueError("proxy_protocol needs to know from whom: give proxies")
         if tls is not None:
             tls.set_alpn_protocols(["http/1.1"])
-        self.loop: Final = loop
+        self.loop: Final[Loop] = loop
+        """The loop that it belongs to."""
         self.on_request = on_request
+        """Called with each request and the response to fill in."""
         self._on_headers = on_headers
         self.looks_first: bool = on_headers is not None  # whether a head needs more than to be answered
-        self.limits: Final = limits
+        self.limits: Final[Limits] = limits
+        """How much a request may have."""
         # How large a body may be is decided per request, once its head is there.
         self.parser_limits: Final = replace(limits, body=sys.maxsize)
-        self.timeouts: Final = timeouts
+        self.timeouts: Final[Timeouts] = timeouts
+        """How long things may take."""
         self.methods: Final = methods
         self.tls = tls
         """The certificate and the rules of TLS for new connections, or None for plain HTTP."""

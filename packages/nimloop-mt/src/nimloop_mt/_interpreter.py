@@ -16,6 +16,7 @@ from nimloop_mt.errors import ModeError
 _log: Final = logging.getLogger("nimloop.mt")
 
 Mode = Literal["auto", "threads", "processes"]
+"""What workers are: ``"auto"`` for threads on an interpreter without a GIL, and processes on one with it."""
 
 _INHERITS: Final = os.name != "nt"  # whether a new process can be given sockets by their numbers
 _GUILTY: Final = 42  # an exit status that a failed import does not have

@@ -136,16 +136,26 @@ class Connection:
 
         `watch` is for a channel that is no socket: it registers what is to be told of events.
         """
-        self.loop: Final = loop
+        self.loop: Final[Loop] = loop
+        """The loop that it belongs to, and the only thread that may use it."""
         self.context: object = None
+        """For the program."""
         self.on_data: OnData | None = on_data
+        """Called with bytes from the peer, as they come."""
         self.on_close: OnClose | None = on_close
+        """Called once when it is gone, never from inside `close`; the error is None when it ended well."""
         self.on_drain: OnDrain | None = on_drain
+        """Called when the unsent bytes fall to `low_water`, after a `send` that returned False."""
         self.on_eof: OnEof | None = on_eof
+        """Called when the peer will send no more; without it, what is queued is sent and the connection closed."""
         self.on_shutdown: OnShutdown | None = None
+        """Called when its server stops; without it, the same as `close_after_drain`."""
         self.high_water: int = HIGH_WATER
+        """Unsent bytes above which `send` returns False."""
         self.low_water: int = LOW_WATER
+        """Unsent bytes at which `on_drain` is called."""
         self.max_buffer: int = MAX_BUFFER
+        """Unsent bytes in memory, beyond which the connection ends with `WriteBufferFullError`."""
         self.linger: float = LINGER
         """Seconds that `close_after_drain` leaves the peer to end its side, once everything was sent."""
         self.stall: float = STALL
@@ -539,9 +549,22 @@ class Connection:
 
 
 OnData = Callable[[Connection, bytes], object]
+"""Called with each piece of what the peer sends; never an empty one."""
+
 OnClose = Callable[[Connection, Exception | None], object]
+"""Called once when a connection is gone, with the reason; None when it ended well."""
+
 OnDrain = Callable[[Connection], object]
+"""Called when what is unsent has fallen to the low mark, after a `send` that returned False."""
+
 OnEof = Callable[[Connection], object]
+"""Called when the peer will send no more."""
+
 OnSecure = Callable[[Connection], object]
+"""Called when the TLS handshake is complete."""
+
 OnAccept = Callable[[Connection], object]
+"""Called with each new connection of a server, before the TLS handshake where there is one."""
+
 OnShutdown = Callable[[Connection], object]
+"""Called when the server of a connection stops, to say goodbye."""

@@ -46,7 +46,10 @@ SECURING: Final = "securing"
 OVER: Final = "over"
 
 OnConnect = Callable[[Connection], object]
+"""Called with the connection once it is there, after the TLS handshake where there is one."""
+
 OnConnectError = Callable[[Exception], object]
+"""Called with the reason why there will be no connection."""
 
 _Candidate = tuple[int, SockAddress | str]
 

@@ -35,8 +35,13 @@ Found = tuple[str, ...]
 """The addresses of a host as literals, the system's preference first (RFC 6724)."""
 
 OnFound = Callable[[Found, NetError | None], object]
+"""Called with the addresses, or with none and the reason."""
+
 OnResolved = Callable[[list[str]], object]
+"""Called with the addresses as literals, at least one."""
+
 OnResolveError = Callable[[Exception], object]
+"""Called with the reason why there are no addresses."""
 
 # Not all systems have all of these.
 _NO_SUCH_HOST: Final = frozenset(

@@ -64,7 +64,8 @@ class TcpServer:
             raise ValueError(f"a server needs room for one connection at least, not for {max_connections}")
         if not handshake_timeout >= 0:
             raise ValueError(f"a handshake has zero seconds or more, not {handshake_timeout}")
-        self.loop: Final = loop
+        self.loop: Final[Loop] = loop
+        """The loop that it belongs to."""
         self.on_data = on_data
         self.on_accept = on_accept
         self.on_close = on_close
@@ -75,9 +76,9 @@ class TcpServer:
         """The certificate and the rules of TLS; those who are connected keep the ones they got."""
         self.handshake_timeout = handshake_timeout
         """Seconds that a peer has for the TLS handshake."""
-        self.max_connections: Final = max_connections
+        self.max_connections: Final[int | None] = max_connections
         """How many connections there may be at a time; None for any number."""
-        self.refuse: Final = refuse
+        self.refuse: Final[bool] = refuse
         """Whether a connection too many is accepted and closed at once; otherwise it waits in the backlog."""
         self.refused = 0
         """How many were."""

@@ -79,7 +79,8 @@ class UdpSocket:
         self._closed = True
         if sock.type != socket.SOCK_DGRAM or sock.family not in {socket.AF_INET, socket.AF_INET6}:
             raise AddressError(f"not a socket for UDP: {sock!r}")
-        self.loop: Final = loop
+        self.loop: Final[Loop] = loop
+        """The loop that it belongs to."""
         self.context: object = None
         """The user's own."""
         self.on_datagram = on_datagram
@@ -422,5 +423,10 @@ class UdpSocket:
 
 
 OnDatagram = Callable[[UdpSocket, bytes, SockAddress], object]
+"""Called with each datagram, whole, and the address that it came from."""
+
 OnDatagramError = Callable[[UdpSocket, DatagramError], object]
+"""Called when the network says that an earlier datagram was not delivered."""
+
 OnDatagramDrain = Callable[[UdpSocket], object]
+"""Called when the kernel has room again, after a `send` that returned False."""

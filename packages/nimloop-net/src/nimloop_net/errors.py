@@ -91,6 +91,7 @@ class ConnectError(NetError, ConnectionError):
     def __init__(self, number: int | None, message: str, errors: Sequence[OSError] = ()) -> None:
         super().__init__(number, message)
         self.errors: tuple[OSError, ...] = tuple(errors)
+        """Why each address failed, in the order in which they were tried."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.errno, self.strerror, self.errors)

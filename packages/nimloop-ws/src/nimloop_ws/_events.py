@@ -16,7 +16,8 @@ class Ping:
     __match_args__: ClassVar[tuple[Literal["payload"]]] = ("payload",)
 
     def __init__(self, payload: bytes) -> None:
-        self.payload: Final = payload
+        self.payload: Final[bytes] = payload
+        """Up to 125 bytes."""
 
     def __repr__(self) -> str:
         return f"Ping({self.payload!r})"
@@ -30,7 +31,8 @@ class Pong:
     __match_args__: ClassVar[tuple[Literal["payload"]]] = ("payload",)
 
     def __init__(self, payload: bytes) -> None:
-        self.payload: Final = payload
+        self.payload: Final[bytes] = payload
+        """Up to 125 bytes."""
 
     def __repr__(self) -> str:
         return f"Pong({self.payload!r})"
@@ -44,9 +46,10 @@ class Close:
     __match_args__: ClassVar[tuple[Literal["code"], Literal["reason"]]] = ("code", "reason")
 
     def __init__(self, code: int, reason: str) -> None:
-        self.code: Final = code
+        self.code: Final[int] = code
         """1005 when the frame has none."""
-        self.reason: Final = reason
+        self.reason: Final[str] = reason
+        """Perhaps ``""``."""
 
     def __repr__(self) -> str:
         return f"Close({self.code}, {self.reason!r})"
@@ -60,8 +63,9 @@ class Fragment:
     __match_args__: ClassVar[tuple[Literal["data"], Literal["last"]]] = ("data", "last")
 
     def __init__(self, data: str | bytes, last: bool) -> None:  # noqa: FBT001
-        self.data: Final = data
-        self.last: Final = last
+        self.data: Final[str | bytes] = data
+        """A piece of text, or of bytes."""
+        self.last: Final[bool] = last
         """Whether the message ends here."""
 
     def __repr__(self) -> str:
@@ -69,3 +73,4 @@ class Fragment:
 
 
 Event = str | bytes | Ping | Pong | Close | Fragment
+"""What a parser gives: a message is a str or bytes."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 Buffer = bytes | bytearray | memoryview
+"""What can be sent as a binary message."""
+
 Frame = tuple[int, bytes | str, int]
 
 _WHOLE_TEXT: Final = 0x81

@@ -41,33 +41,50 @@ class WsFrameKind(enum.IntEnum):
     """The opcodes (RFC 6455 §11.8)."""
 
     CONTINUATION = 0
+    """A further piece of a message."""
     TEXT = 1
+    """A text message, or its first piece."""
     BINARY = 2
+    """A binary message, or its first piece."""
     CLOSE = 8
+    """The end."""
     PING = 9
+    """To be answered by a pong."""
     PONG = 10
+    """The answer to a ping, or a sign of life."""
 
 
 class CloseCode(enum.IntEnum):
     """Why a WebSocket was closed (RFC 6455 §7.4.1 and IANA's registry). 3000 to 4999 are for applications."""
 
     NORMAL = 1000
+    """The purpose is fulfilled."""
     GOING_AWAY = 1001
     """The server is stopping, the peer was idle, or the page was left."""
     PROTOCOL_ERROR = 1002
+    """The peer broke the protocol."""
     UNSUPPORTED_DATA = 1003
+    """A kind of message that is not accepted, such as binary."""
     NO_STATUS = 1005
     """Never sent: the close frame had no code."""
     ABNORMAL = 1006
     """Never sent: the connection ended without a close frame."""
     INVALID_DATA = 1007
+    """Text that is not UTF-8, or what cannot be inflated."""
     POLICY_VIOLATION = 1008
+    """A message against the rules, where no other code fits."""
     MESSAGE_TOO_BIG = 1009
+    """A message beyond the limit."""
     EXTENSION_MISSING = 1010
+    """Sent by clients only: the server did not agree to an extension that is needed."""
     INTERNAL_ERROR = 1011
+    """A callback raised, or the server cannot go on."""
     SERVICE_RESTART = 1012
+    """Come back in a while."""
     TRY_AGAIN_LATER = 1013
+    """Too busy."""
     BAD_GATEWAY = 1014
+    """A server behind this one gave a bad answer."""
     TLS_FAILED = 1015
     """Never sent."""
 

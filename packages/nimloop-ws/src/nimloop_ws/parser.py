@@ -55,6 +55,7 @@ __all__ = ["CLIENT", "SERVER", "WsParser"]
 SERVER: Final = True
 """The role that gets masked frames."""
 CLIENT: Final = False
+"""The role that gets frames without masks."""
 
 _FRAME: Final = 0
 _DATA: Final = 1

@@ -58,7 +58,8 @@ class WsServer:
         max_connections: int | None = None,
         tls: SSLContext | None = None,
     ) -> None:
-        self.loop: Final = loop
+        self.loop: Final[Loop] = loop
+        """The loop that it belongs to."""
         self.on_open = on_open
         self.on_message = on_message
         self.on_fragment = on_fragment

@@ -115,10 +115,11 @@ class WebSocket:
         on_close: OnClose | None = None,
     ) -> None:
         """Speak WebSocket on a connection whose handshake is done; nothing is read before `start`."""
-        self.connection: Final = connection
-        self.agreement: Final = agreement
+        self.connection: Final[Connection] = connection
+        """The connection that it speaks on."""
+        self.agreement: Final[Agreement | None] = agreement
         """What was agreed on about compression, or None: no compression."""
-        self.subprotocol: Final = subprotocol
+        self.subprotocol: Final[str | None] = subprotocol
         """The subprotocol that was agreed on, or None."""
         self.timeouts: Final = timeouts
         self.request = request
@@ -126,11 +127,17 @@ class WebSocket:
         self.context: object = None
         """For the program."""
         self.on_message: OnMessage | None = on_message
+        """Called with each whole message."""
         self.on_fragment: OnFragment | None = on_fragment
+        """Called with pieces in place of whole messages, if it was given from the beginning."""
         self.on_pong: OnPong | None = on_pong
+        """Called with the payload of each pong."""
         self.on_drain: OnWebSocket | None = on_drain
+        """Called when the unsent bytes fall to the low mark, after a `send` that returned False."""
         self.on_error: OnError | None = on_error
+        """Called before `on_close` when it did not end well."""
         self.on_close: OnClose | None = on_close
+        """Called once when it is gone, on every path."""
         self._parser: Final = WsParser(role, limits, agreement=agreement, fragments=on_fragment is not None)
         self._masks: Final = None if role else MaskSource()
         self._deflater: Final = None if agreement is None else Deflater(agreement)
@@ -349,8 +356,19 @@ class WebSocket:
 
 
 OnWebSocket = Callable[[WebSocket], object]
+"""Called with a WebSocket that is open, or that has room again."""
+
 OnMessage = Callable[[WebSocket, str | bytes], object]
+"""Called with each whole message: text is str."""
+
 OnFragment = Callable[[WebSocket, str | bytes, bool], object]
+"""Called with each piece of a message as it comes, and whether it is the last."""
+
 OnPong = Callable[[WebSocket, bytes], object]
+"""Called with the payload of each pong."""
+
 OnError = Callable[[WebSocket, Exception], object]
+"""Called before `on_close` when a WebSocket did not end well, with the reason."""
+
 OnClose = Callable[[WebSocket, int, str], object]
+"""Called once when a WebSocket is gone, with code and reason; 1006 when the connection just ended."""

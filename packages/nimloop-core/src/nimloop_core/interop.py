@@ -12,7 +12,7 @@ one descriptor), so let one side handle them all.
 Both use nothing but asyncio's public interface: a selector may be given to `asyncio.SelectorEventLoop`, ``stop()``
 ends ``run_forever()`` after one turn, and all that makes a loop busy passes through ``call_soon``, ``call_at`` or a
 descriptor. A loop of another kind (uvloop, a graphical toolkit) can drive nimloop by itself: it watches `Loop.fileno`,
-keeps a timer for `Loop.next_deadline`, and calls ``run_once(0)`` when either tells it to. In asyncio's words::
+keeps a timer for `Loop.next_deadline`, and calls ``run_once(0)`` when either tells it to. In asyncio's words:
 
     timer = None
 
@@ -110,8 +110,6 @@ class _Selector(selectors.BaseSelector):
 class NimloopSelector(_Selector):
     """A selector for `asyncio.SelectorEventLoop` that runs a nimloop `Loop` whenever asyncio waits.
 
-    ::
-
         with Loop() as loop, asyncio.Runner(
             loop_factory=lambda: asyncio.SelectorEventLoop(NimloopSelector(loop))
         ) as runner:
@@ -128,8 +126,6 @@ class NimloopSelector(_Selector):
 @final
 class AsyncioGuest:
     """An asyncio loop that lives on a nimloop `Loop`, and on its clock.
-
-    ::
 
         with Loop() as loop, AsyncioGuest(loop) as guest:
             guest.create_task(fetch())

@@ -25,12 +25,10 @@ OnBodyError = Callable[[Exception], object]
 class BodyStream:
     """Delivers the body of a request piece by piece; the callbacks may be replaced at any time.
 
-    ``on_data(piece)``
-        Bytes of the body, chunked coding undone, as they come; never empty.
-    ``on_end()``
-        The body is complete.
-    ``on_error(error)``
-        It never will be: the client has gone or broke the protocol, a limit or a deadline was exceeded.
+    - ``on_data(piece)``: Bytes of the body, chunked coding undone, as they come; never empty.
+    - ``on_end()``: The body is complete.
+    - ``on_error(error)``: It never will be: the client has gone or broke the protocol, a limit or a deadline was
+      exceeded.
 
     Either `on_end` or `on_error` comes, once, and nothing after it. One that raises ends the request with 500.
     """

@@ -34,19 +34,15 @@ _MOST_HEADERS: Final = 64
 class CorsPolicy:
     """What pages of other origins may do. Call `check` first in the handler.
 
-    ``origins``
-        ``"*"`` for every page of the web, or a collection of rules; see `OriginRule`. ``"null"`` has to be listed.
-    ``methods``, ``headers``
-        What a request may use beyond GET, HEAD, POST and beyond the harmless fields; ``"*"`` for whatever is asked.
-    ``credentials``
-        Whether requests come with cookies and logins. Not together with ``origins="*"``, which would hand the
-        user's account to every page; to mean that, say it with a function.
-    ``expose``
-        Fields of the response that scripts may read, beyond the harmless ones.
-    ``max_age``
-        Seconds that a browser may remember the answer to a preflight; browsers have limits of their own.
-    ``private_network``
-        Whether public pages may reach this server on a private network.
+    - ``origins``: ``"*"`` for every page of the web, or a collection of rules; see `OriginRule`. ``"null"`` has to
+      be listed.
+    - ``methods``, ``headers``: What a request may use beyond GET, HEAD, POST and beyond the harmless fields;
+      ``"*"`` for whatever is asked.
+    - ``credentials``: Whether requests come with cookies and logins. Not together with ``origins="*"``, which would
+      hand the user's account to every page; to mean that, say it with a function.
+    - ``expose``: Fields of the response that scripts may read, beyond the harmless ones.
+    - ``max_age``: Seconds that a browser may remember the answer to a preflight; browsers have limits of their own.
+    - ``private_network``: Whether public pages may reach this server on a private network.
 
     Raises ValueError for what browsers would not understand.
     """

@@ -68,17 +68,6 @@ class Connection:
 
     The callbacks get the connection first and may be replaced at any time; a protocol takes a connection over by
     doing so. One that raises is reported to the loop's exception handler and the connection is aborted.
-
-    ``on_data(conn, data)``
-        Bytes from the peer, as they come.
-    ``on_eof(conn)``
-        The peer will send no more. Without it, the connection is closed once everything queued is sent.
-    ``on_drain(conn)``
-        The unsent bytes fell to the low-water mark, after a `send` that returned False.
-    ``on_close(conn, error)``
-        The connection is gone; once, on every path. `error` is None when it ended well.
-    ``on_shutdown(conn)``
-        The server stops: say goodbye and end soon. Without it, the connection is closed once everything queued is sent.
     """
 
     __slots__ = (

@@ -73,7 +73,7 @@ class HeadReader(BodyReader):
         self._scan: Final = scan_request
         self._line = -1  # length of the first line of an incomplete head, once that is known
         self._blank_line = False  # the one empty line before a request was skipped
-        self.is_head = False  # of a request that is not plain, or not complete: no answer to it has a body
+        self.is_head: bool = False  # of a request that is not plain, or not complete: no answer to it has a body
         self._requests: list[str] | None = None  # methods of the requests whose answers are awaited
 
     def _read_request(self) -> Event | None:

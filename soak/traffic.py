@@ -57,6 +57,8 @@ class Client:
     file: bytes
     random: random.Random
     tls: ssl.SSLContext | None = None
+    tls_of_threads: ssl.SSLContext | None = None
+    """For a client that reads and writes in two threads: no TLS 1.3, see `make_contexts` of `run.py`."""
     worker: str = ""
 
     @contextmanager
@@ -159,7 +161,7 @@ def websockets(client: Client) -> None:
     host, port = client.address
     scheme = "ws" if client.tls is None else "wss"
     with connect(
-        f"{scheme}://{host}:{port}/ws", ssl=client.tls, open_timeout=TIMEOUT, max_size=None, proxy=None
+        f"{scheme}://{host}:{port}/ws", ssl=client.tls_of_threads, open_timeout=TIMEOUT, max_size=None, proxy=None
     ) as websocket:
         assert websocket.response is not None
         client.worker = websocket.response.headers["X-Worker"]

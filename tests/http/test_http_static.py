@@ -689,7 +689,17 @@ def test_a_file_is_no_folder(root: Path, site: Site) -> None:
     """A slash after a file's name asks for something that is not there (RFC 3986 §5.2.4: ``/.`` is one)."""
     (root / "file").write_bytes(b"x")
     (root / "link").symlink_to("file")
-    for target in ("/file/", "/link/", "/file//", "/file/x", "/file/./", "/file/.", "/link/x"):
+    for target in (
+        "/file/",
+        "/link/",
+        "/file//",
+        "/file/x",
+        "/file/./",
+        "/file/.",
+        "/file/%2e",
+        "/file/%2E",
+        "/link/x",
+    ):
         assert site.get(target).status == 404, target
 
 

@@ -70,6 +70,11 @@ def split_path(raw_path: str) -> list[str]:
     return segments
 
 
+def names_folder(raw_path: str) -> bool:
+    """Tell whether a path ends in a slash, or in a dot behind one, which means the same (RFC 3986 §5.2.4)."""
+    return unquote_to_bytes(raw_path.rpartition("/")[2]) in {b"", b"."}
+
+
 def open_beneath(root: str, segments: list[str]) -> int:
     """Open what `segments` name beneath the folder `root`, for reading; files and folders alike.
 

@@ -15,7 +15,7 @@ from nimloop_http._filecache import FileCache
 from nimloop_http._folder import FolderPage
 from nimloop_http._mime import is_compressed, type_line
 from nimloop_http._negotiation import codings_wanted
-from nimloop_http._paths import OPEN_FILE, open_beneath, split_path
+from nimloop_http._paths import OPEN_FILE, names_folder, open_beneath, split_path
 from nimloop_http.errors import ForbiddenPathError
 from nimloop_http.request import HttpRequest
 from nimloop_http.response import HttpResponse
@@ -103,7 +103,7 @@ class StaticFiles:
             return
         if stat.S_ISDIR(status.st_mode):
             self._serve_folder(req, res, descriptor, segments)
-        elif raw_path.endswith(("/", "/.")):
+        elif names_folder(raw_path):
             os.close(descriptor)  # a file is not a folder, even if it is asked for as one
             res.send_error(404)
         else:

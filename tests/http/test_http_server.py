@@ -360,6 +360,21 @@ def test_retire_answers_what_is_on_its_way(site: Site) -> None:
     assert done == [0]
 
 
+@pytest.mark.parametrize("grace", [-1.0, float("nan")])
+def test_shutdown_within_no_time(grace: float, site: Site) -> None:
+    """A grace that is no time is refused before anything ends: also who comes later is served on."""
+    server = site.start(echo)
+    addresses = server.addresses
+    with pytest.raises(ValueError, match="delay"):
+        server.shutdown(grace)
+    assert (server.stopping, server.addresses) == (False, addresses)
+    client = site.dial()
+    for path in ("/1", "/2"):
+        client.send(request("GET", path))
+        assert client.answer().get("connection") is None
+    client.close()
+
+
 def test_shutdown_without_connections_is_done_at_once(site: Site) -> None:
     """And may be repeated."""
     done: list[int] = []

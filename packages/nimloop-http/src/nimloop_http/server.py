@@ -177,9 +177,10 @@ class HttpServer:
         What is still busy after `grace` seconds (by default ``timeouts.grace``) is cut off. ``on_done(aborted)`` is
         called once all connections are gone, with the number of those that were cut off.
         """
-        self.stopping = self.looks_first = True
-        self._tcp.accept_waiting()
-        self._tcp.shutdown(self.timeouts.grace if grace is None else grace, on_done)
+        patience = self.timeouts.grace if grace is None else grace
+        self._tcp.wait_closed(patience)  # first, so that nothing has happened yet when that is no time
+        self.retire()
+        self._tcp.shutdown(patience, on_done)
 
     def close(self) -> None:
         """Stop listening and cut off every connection, now. Harmless when repeated."""

@@ -28,9 +28,9 @@ from nimloop_net import (
     IdleTimeoutError,
     StalledError,
     WriteBufferFullError,
+    address_of,
     format_address,
 )
-from nimloop_net._channel import address_of
 from nimloop_net._connection import READ_QUOTA
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from nimloop_http.command import (
     load_application,
     log_to_stderr,
     opened_sockets,
+    printable,
     say,
     tls_context,
     trusted_proxies,
@@ -33,7 +34,7 @@ from nimloop_http.limits import DEFAULT_TIMEOUTS
 from nimloop_http.proxy import TrustedProxies
 from nimloop_http.server import HttpServer, OnRequest, serve
 from nimloop_http.static import StaticFiles
-from nimloop_net import Address, AddressError
+from nimloop_net import Address, AddressError, address_of
 
 _PROGRAM: Final = "nimloop_http"
 
@@ -113,7 +114,7 @@ def _application(options: Namespace) -> tuple[OnRequest, str]:
         files = StaticFiles(what, listing=options.listing, dotfiles=options.dotfiles)
     except OSError as error:
         raise ApplicationError(f"cannot serve {what!r}: {error.strerror}") from None
-    return files.serve, files.root if files.root.isprintable() else repr(files.root)
+    return files.serve, printable(files.root)
 
 
 def _reload(options: Namespace, sockets: list[socket.socket], *, secure: bool) -> int:
@@ -124,10 +125,7 @@ def _reload(options: Namespace, sockets: list[socket.socket], *, secure: bool) -
         raise ApplicationError("--reload is for module:attr: a folder is always up to date")
     # A Unix socket's path belongs to whoever listens, so there the child does; clients have to try again.
     opened = sockets if sockets or options.uds is not None else open_sockets(options.host, options.port)
-    address: Address = options.uds
-    if opened:
-        name = opened[0].getsockname()
-        address = name if isinstance(name, str) else (str(name[0]), int(name[1]))
+    address: Address = address_of(opened[0].getsockname()) if opened else options.uds
     say(f"Serving {options.what} at {link(address, secure=secure)} (reloading; stop with Ctrl+C)")
     try:
         return run_reloading(server_arguments(options), opened, lambda text: fail(_PROGRAM, f"{options.what} {text}"))

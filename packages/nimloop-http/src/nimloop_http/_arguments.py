@@ -93,7 +93,7 @@ def add_running_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--grace",
         metavar="SECONDS",
-        type=_seconds,
+        type=seconds,
         default=10.0,
         help="how long what is under way may take once it is asked to stop (default: %(default)g)",
     )
@@ -125,11 +125,13 @@ def _port(text: str) -> int:
     return port
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str, *, may_be_zero: bool = False) -> float:
+    """Read a time of an option; raises `argparse.ArgumentTypeError` for what is none, or more than a day."""
     try:
-        seconds = float(text)
+        time = float(text)
     except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"a time is a number of seconds, more than 0 and up to a day, not {text!r}")
-    return seconds
+        time = math.nan
+    if not 0 <= time <= 86400 or (time == 0 and not may_be_zero):
+        least = "" if may_be_zero else "more than 0 and "
+        raise argparse.ArgumentTypeError(f"a time is a number of seconds, {least}up to a day, not {text!r}")
+    return time

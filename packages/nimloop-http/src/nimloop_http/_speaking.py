@@ -45,6 +45,11 @@ def say(text: str) -> None:
         os.close(nowhere)
 
 
+def printable(name: str) -> str:
+    """Return a name as it fits into a line: in quotes when something in it cannot be printed."""
+    return name if name.isprintable() else repr(name)
+
+
 def fail(program: str, text: str) -> int:
     """Say on standard error why the program could not begin; return its exit status."""
     print(f"{program}: {text}", file=sys.stderr)

@@ -17,11 +17,13 @@ from nimloop_http._arguments import add_application_options as add_application_o
 from nimloop_http._arguments import add_listening_options as add_listening_options
 from nimloop_http._arguments import add_running_options as add_running_options
 from nimloop_http._arguments import add_server_options as add_server_options
+from nimloop_http._arguments import seconds as seconds
 from nimloop_http._running import run_until_signalled as run_until_signalled
 from nimloop_http._sources import SourceWatcher as SourceWatcher
 from nimloop_http._speaking import explain as explain
 from nimloop_http._speaking import fail as fail
 from nimloop_http._speaking import log_to_stderr as log_to_stderr
+from nimloop_http._speaking import printable as printable
 from nimloop_http._speaking import say as say
 from nimloop_http._speaking import versions as versions
 from nimloop_http.proxy import TrustedProxies
@@ -43,8 +45,10 @@ __all__ = [
     "load_application",
     "log_to_stderr",
     "opened_sockets",
+    "printable",
     "run_until_signalled",
     "say",
+    "seconds",
     "tls_context",
     "trusted_proxies",
     "versions",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,9 @@ from nimloop_http.command import (
     listen,
     log_to_stderr,
     opened_sockets,
+    printable,
     say,
+    seconds,
     tls_context,
     trusted_proxies,
     versions,
@@ -80,8 +81,7 @@ def _serve(options: argparse.Namespace) -> int:
         if options.health_port is not None:
             server.listen_health(options.host, options.health_port)
         where = link(server.addresses[0], secure=secure)
-        name = options.what if folder is None else folder.path
-        name = name if name.isprintable() else repr(name)
+        name = printable(options.what if folder is None else folder.path)
         text = f"Serving {name} at {where} with {server.workers} {server.mode} (stop with Ctrl+C)"
         report = server.run(lambda: say(text) if options.announce else None)
     if report.aborted or report.killed:
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--watchdog",
         metavar="SECONDS",
-        type=_seconds,
+        type=lambda text: seconds(text, may_be_zero=True),
         default=30.0,
         help="replace one that hangs; 0: never (default: 30)",
     )
@@ -147,16 +147,6 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"a time is a number of seconds, up to a day, not {text!r}")
-    return seconds
 
 
 if __name__ == "__main__":

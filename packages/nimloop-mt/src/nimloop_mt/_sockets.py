@@ -8,12 +8,11 @@ workers that hold the place one after the other get duplicates of it.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from typing import Final, final
 
-from nimloop_net import Address, UnixListener, listen_tcp
+from nimloop_net import Address, UnixListener, address_of, listen_tcp
 
 # socket(7): Linux spreads connections over the sockets of a port since 3.9. FreeBSD has another option; others
 # let the last one that was opened have them all.
@@ -91,5 +90,4 @@ class Sockets:
 
     def _share(self, sock: socket.socket) -> None:
         self.shared.append(sock)
-        name = sock.getsockname()
-        self.addresses.append((str(name[0]), int(name[1])) if isinstance(name, tuple) else os.fsdecode(name))
+        self.addresses.append(address_of(sock.getsockname()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nimloop_net._channel import Address as Address
+from nimloop_net._channel import address_of as address_of
 from nimloop_net._channel import format_address as format_address
 from nimloop_net._client import connect as connect
 from nimloop_net._client import connect_unix as connect_unix
@@ -105,6 +106,7 @@ __all__ = [
     "UdpSocket",
     "UnixListener",
     "WriteBufferFullError",
+    "address_of",
     "connect",
     "connect_unix",
     "format_address",

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.net.told import Endings, collect, endings
-from tests.support.descriptors import is_open
+from tests.support.descriptors import file_with, is_open
 
 from nimloop_core import Backend, Loop
 from nimloop_core.testing import FakeClock
@@ -123,13 +123,6 @@ def reset(sock: socket.socket) -> None:
     """Close a bare socket with RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     sock.close()
-
-
-def file_with(data: bytes) -> int:
-    """Open a nameless file with some content."""
-    fd = os.memfd_create("content")
-    os.write(fd, data)
-    return fd
 
 
 # Data -----------------------------------------------------------------------------------------------------------------

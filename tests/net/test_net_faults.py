@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.net.certificates import client_context, server_context
+from tests.support.descriptors import file_with
 
 from nimloop_core import Loop
 from nimloop_net import Connection, TruncatedError, open_stream
@@ -136,13 +137,6 @@ def faulty_files(plan: Plan) -> Iterator[None]:
         patch.setattr(os, "sendfile", faulty_sendfile)
         patch.setattr(os, "pread", faulty_pread)
         yield
-
-
-def file_with(data: bytes) -> int:
-    """Open a nameless file with some content."""
-    fd = os.memfd_create("content")
-    os.write(fd, data)
-    return fd
 
 
 def pair(plan: Plan) -> tuple[FaultySocket, socket.socket]:

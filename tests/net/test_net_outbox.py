@@ -12,6 +12,7 @@ from typing import cast, final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.descriptors import file_with, is_open
 
 from nimloop_net import FileTruncatedError
 from nimloop_net._outbox import Outbox
@@ -69,22 +70,6 @@ class Kernel:
         return self._take(os.pread(fd, count, offset))
 
 
-def file_with(data: bytes) -> int:
-    """Open a nameless file with some content."""
-    fd = os.memfd_create("content")
-    os.write(fd, data)
-    return fd
-
-
-def closed(fd: int) -> bool:
-    """Tell whether a descriptor is closed."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return True
-    return False
-
-
 # Mostly small pieces, some beyond what is joined, and files.
 pieces = st.lists(
     st.tuples(st.sampled_from(["bytes", "file"]), st.one_of(st.integers(1, 400), st.integers(30_000, 140_000))),
@@ -138,7 +123,7 @@ def test_bytes_come_out_in_order_exactly_once(pieces: list[tuple[str, int]], scr
             assert room is not True or outbox.size == 0
     assert kernel.taken == expected
     assert raised <= {getattr(errno, step) for step in script if isinstance(step, str)}
-    assert all(closed(fd) for fd in files)
+    assert not any(is_open(fd) for fd in files)
 
 
 @given(pieces=pieces, taken=st.integers(0, 300_000))
@@ -159,7 +144,7 @@ def test_clear_closes_what_is_left(pieces: list[tuple[str, int]], taken: int) ->
     outbox.clear()
     assert (outbox.size, outbox.memory) == (0, 0)
     assert outbox.write_to(kernel.sock)
-    assert all(closed(fd) for fd in files)
+    assert not any(is_open(fd) for fd in files)
 
 
 @pytest.mark.parametrize(("name", "kind"), FATAL.items())

@@ -123,7 +123,7 @@ def test_a_byte_costs_the_same_however_many_came_before(
 
     small, large = cost(1500), cost(6000)
     assert large < 4.2 * small
-    assert large < 30 * len(LONG_MESSAGES[shape](6000))
+    assert large < 20 * len(LONG_MESSAGES[shape](6000))
 
 
 @pytest.mark.interpreted

@@ -350,3 +350,25 @@ def test_only_what_is_there_can_be_found(loop: Loop, root: Path) -> None:
     assert tree.find(os.fspath(root)) is tree.root
     assert tree.find(os.fspath(root / "a")) is tree.root.children["a"]
     assert tree.find(os.fspath(root / "b" / "c")) is None
+
+
+def test_a_folder_with_the_inode_number_of_a_file_is_new(loop: Loop, root: Path) -> None:
+    """Numbers are used again at once, and of such a folder only the parent is known to have changed."""
+    from nimloop_core._watch_snapshot import Tree  # noqa: PLC0415 (private)
+
+    (root / "a").touch()
+    seen: list[fw.FileEvent] = []
+    with fw.FileWatcher(loop, root, seen.append, mechanism="polling") as watcher:
+        tree = Tree(watcher, recursive=True)
+        (root / "a").unlink()
+        (root / "a" / "b").mkdir(parents=True)
+        status = (root / "a").stat()
+        tree.root.children["a"].identity = (status.st_dev, status.st_ino)
+        for _ in tree.refresh({os.fspath(root)}):
+            pass
+        watcher.wake()
+    assert [(each.kind, each.path) for each in seen] == [
+        (fw.DELETED, os.fspath(root / "a")),
+        (fw.CREATED, os.fspath(root / "a")),
+        (fw.CREATED, os.fspath(root / "a" / "b")),
+    ]

@@ -268,8 +268,8 @@ class Tree:
         rest: list[tuple[str, Node, Node | None]] = [(self.path, root, old_root)]
         while rest:
             path, folder, old = rest.pop()
-            if old is not None and old.identity != folder.identity:
-                old = None
+            if old is not None and not old.is_still(folder):
+                old = None  # nor is a file that lent its inode number to this folder
             if dirty is None or old is None or path in dirty:
                 self._list(path, folder, old)
             elif not any(each.startswith(os.path.join(path, "")) for each in dirty):

@@ -245,6 +245,24 @@ def test_there_and_back_is_no_exchange(slow: Slow, root: Path) -> None:
     assert slow.watching.seen == [(fw.RENAMED, "b", "a"), (fw.RENAMED, "a", "b")]
 
 
+@pytest.mark.parametrize("is_dir", [False, True], ids=["file", "folder"])
+def test_there_and_back_into_a_folder_that_has_moved(slow: Slow, root: Path, is_dir: bool) -> None:  # noqa: FBT001
+    """What is at its old path is not what could have been exchanged: everything is listed again."""
+    (root / "a").mkdir() if is_dir else (root / "a").touch()
+    (root / "b").mkdir()
+    slow.watching.watch(recursive=True)
+    (root / "mark").touch()
+    slow.read()
+    (root / "a").rename(root / "b" / "a")
+    (root / "b" / "a").rename(root / "a")
+    (root / "b").rename(root / "c")
+    (root / "b").mkdir()
+    (root / "b" / "a").touch()
+    slow.read()
+    slow.wait(1)
+    assert slow.watching.picture == listing(root)
+
+
 def test_a_deadline_in_the_middle_of_a_storm(slow: Slow, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is queued already comes first, and the queue is not read meanwhile."""
     slow.watching.watch()
@@ -632,6 +650,22 @@ def test_a_folder_is_not_looked_for_in_another_parent(slow: Slow, root: Path) ->
     slow.read()
     assert slow.watching.picture == listing(root)
     (root / "moved" / "new" / "late").touch()
+    slow.read()
+    assert slow.watching.picture == listing(root)
+
+
+def test_a_folder_replaced_by_one_that_was_never_looked_at(slow: Slow, root: Path) -> None:
+    """It came and went before anybody looked; the one it was moved onto had just been listed, and is gone."""
+    (root / "from").mkdir()
+    slow.watching.watch(recursive=True)
+    (root / "mark").touch()
+    slow.read()
+    (root / "to" / "same").mkdir(parents=True)
+    slow.read()
+    (root / "from" / "new").mkdir()
+    (root / "from" / "new").rename(root / "to" / "same")
+    slow.read()
+    (root / "to" / "same" / "late").touch()
     slow.read()
     assert slow.watching.picture == listing(root)
 

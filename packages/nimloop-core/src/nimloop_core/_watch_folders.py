@@ -190,6 +190,16 @@ class Folders:
         finally:
             os.close(fd)
 
+    def status(self, parent: Folder, name: str) -> os.stat_result | None:
+        """Return what is there now, None if nothing is. Raises OSError where the parent is not at its path any more."""
+        above = self._open(parent)
+        try:
+            return os.stat(name, dir_fd=above, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(above)
+
     def rebuild(self) -> bool:
         """Begin to list everything again, and tell the owner to do the same afterwards; False if there is no need."""
         if not self._recursive:

@@ -14,6 +14,7 @@ What is known of the folders, and why it can be relied on, is the matter of `_wa
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from functools import partial
 from typing import Final, final
@@ -216,15 +217,17 @@ class InotifyWatch:
         if move is not None and move.timer:
             move.timer.cancel()
         source = move.folder.folders.get(move.name) if move else None
+        target = folder.folders.get(name)
+        # Listed after the move, or before: then it is not what was listed.
         if move is None or not move.known:
             self._folders.forget(source)
-            # Listed after the move, or before: then it is not what was listed.
-            if not listed or (is_dir and not self._folders.is_at(folder.folders.get(name), folder, name)):
+            if not listed or (is_dir and not self._folders.is_at(target, folder, name)):
                 self._appear(folder, name, is_dir=is_dir)
             elif not is_dir:
                 self._host.emit(MODIFIED, path)
             return
-        if is_dir and source is not None and ((listed and source.wd < 0) or folder.is_in(source)):
+        was_listed = listed and source is not None and source.wd < 0 and self._folders.is_at(target, folder, name)
+        if is_dir and source is not None and (was_listed or folder.is_in(source)):
             # It was listed where it is now, with all that is in it: what is known of the old place is out of date. Or
             # its new parent was, where that is going to be: in this one itself. It will have been moved again by then.
             self._host.emit(DELETED, move.path, is_dir=True)
@@ -239,12 +242,21 @@ class InotifyWatch:
                 folder.seen.add(name)
             self._last_rename = (move.path, path)
             self._host.emit(RENAMED, path, move.path, is_dir=is_dir)
-            self._folders.forget(folder.folders.get(name))
+            self._folders.forget(target)
             if source is not None:
                 self._folders.move(source, folder, name)
-        if last == (path, move.path) and os.path.lexists(move.path):
-            # There and back in two neighbouring moves: renameat2(2) has exchanged two entries.
-            self._appear(move.folder, move.name, is_dir=os.path.isdir(move.path) and not os.path.islink(move.path))
+        if last == (path, move.path):
+            self._look_for_exchanged(move.folder, move.name)
+
+    def _look_for_exchanged(self, folder: Folder, name: str) -> None:
+        """Tell what is there after two moves, there and back: renameat2(2) may have exchanged two entries."""
+        try:
+            status = self._folders.status(folder, name)
+        except OSError:
+            self._rebuild()  # the folder has moved, and what is at its path is another's
+        else:
+            if status is not None:
+                self._appear(folder, name, is_dir=stat.S_ISDIR(status.st_mode))
 
     def _on_deadline(self, cookie: int) -> None:
         # The loop may have been late, and the other half may have been waiting for it.

@@ -791,5 +791,4 @@ def test_small_reads_in_the_middle_of_it_all(
     """Every few records a new read, while another thread moves everything about."""
     monkeypatch.setattr(_watch_inotify, "_READ_BYTES", 300)
     kinds = ["touch", "mkdir", "mkdir", "remove", "rename", "rename", "rename", "out", "in"]
-    shake(watched, tmp_path / "outside", seed, kinds, 1_000)
-    watched.settle()
+    shake(watched, tmp_path / "outside", seed, kinds, 20)

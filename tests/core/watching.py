@@ -89,9 +89,13 @@ class Watching:
         limit = time.monotonic() + LIMIT
         while not condition():
             assert time.monotonic() < limit, self.seen
-            self.loop.run_once(0.05)
-            if self.clock is not None:
-                self.clock.advance(0.05)  # also when the loop had no reason to wait
+            self.turn()
+
+    def turn(self) -> None:
+        """Run one iteration, and let some time pass."""
+        self.loop.run_once(0.05)
+        if self.clock is not None:
+            self.clock.advance(0.05)  # also when the loop had no reason to wait
 
     def expect(self, kind: str, name: str, old_name: str | None = None) -> None:
         """Run the loop until this event has come, by names below the root."""
@@ -186,8 +190,11 @@ def perform(operation: str, root: Path, outside: Path, path: str, other: str) ->
         pass  # not possible as things are
 
 
-def shake(watched: Watching, outside: Path, seed: int, kinds: list[str], times: int) -> None:
-    """Let another thread move everything about in a watched tree, while the loop runs."""
+def shake(watched: Watching, outside: Path, seed: int, kinds: list[str], bursts: int) -> None:
+    """Let another thread move everything about in a watched tree while the loop runs, and compare after each burst.
+
+    Later changes heal what was missed earlier: many short bursts find more than one long one.
+    """
     outside.mkdir()
     watched.watch(recursive=True)
     dice = random.Random(seed)
@@ -196,12 +203,15 @@ def shake(watched: Watching, outside: Path, seed: int, kinds: list[str], times: 
         return "/".join(dice.choices("abc", k=dice.randint(1, 3)))
 
     def work() -> None:
-        for _ in range(times):
+        for _ in range(50):
             perform(dice.choice(kinds), watched.root, outside, path(), path())
 
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        watched.until(lambda: not worker.is_alive())
-    finally:
-        worker.join()
+    for _ in range(bursts):
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            while worker.is_alive():
+                watched.turn()
+        finally:
+            worker.join()
+        watched.settle()

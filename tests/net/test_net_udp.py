@@ -533,7 +533,9 @@ def test_failing_callbacks(loop: Loop, until: Until, errors: list[Exception], ba
 
 # Options --------------------------------------------------------------------------------------------------------------
 
-GROUP = "239.255.77.77"
+# One for each process: a socket bound to 0.0.0.0 hears every group that anybody on the machine has joined (ip(7),
+# IP_MULTICAST_ALL), and another run of these tests may be going on.
+GROUP = f"239.255.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 GROUP6 = "ff01::7777"  # never leaves the interface (RFC 4291 §2.7)
 
 

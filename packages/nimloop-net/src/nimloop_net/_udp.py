@@ -330,6 +330,9 @@ class UdpSocket:
 
         The interface is a name, a number or, for IPv4, an address of this machine; None is the system's choice. Raises
         `AddressError` for what is no group or interface, OSError for instance when it has joined before.
+
+        On Linux a socket bound to ``0.0.0.0`` also gets what is sent to its port in groups that others on this machine
+        have joined (ip(7), ``IP_MULTICAST_ALL``); one bound to the address of the group does not.
         """
         _multicast.change_membership(self._open(), group, interface, join=True)
 

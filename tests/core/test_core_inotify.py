@@ -46,6 +46,12 @@ class Slow:
         self.backend = FakeBackend(self.clock)
         self.watching = Watching(Loop(self.backend, clock=self.clock), "inotify", root)
 
+    def watch_tree(self) -> None:
+        """Watch everything below the root, and let no record be left from before the first look."""
+        self.watching.watch(recursive=True)
+        (self.watching.root / "mark").touch()
+        self.read()
+
     def read(self, rounds: int = 20) -> None:
         """Let the loop read the queue and finish what it has to do, in no time."""
         (fd,) = self.backend.interest
@@ -250,9 +256,7 @@ def test_there_and_back_into_a_folder_that_has_moved(slow: Slow, root: Path, is_
     """What is at its old path is not what could have been exchanged: everything is listed again."""
     (root / "a").mkdir() if is_dir else (root / "a").touch()
     (root / "b").mkdir()
-    slow.watching.watch(recursive=True)
-    (root / "mark").touch()
-    slow.read()
+    slow.watch_tree()
     (root / "a").rename(root / "b" / "a")
     (root / "b" / "a").rename(root / "a")
     (root / "b").rename(root / "c")
@@ -620,9 +624,7 @@ def test_another_folder_at_the_path_is_not_watched(slow: Slow, root: Path, monke
 def test_a_folder_whose_parent_has_moved_waits_for_that(slow: Slow, root: Path) -> None:
     """The record of the parent comes later than that of the folder."""
     (root / "parent" / "other").mkdir(parents=True)
-    slow.watching.watch(recursive=True)
-    (root / "mark").touch()
-    slow.read()
+    slow.watch_tree()
     (root / "parent" / "new").mkdir()
     (root / "parent" / "new" / "file").touch()
     (root / "parent" / "passing").mkdir()
@@ -639,9 +641,7 @@ def test_a_folder_whose_parent_has_moved_waits_for_that(slow: Slow, root: Path) 
 def test_a_folder_is_not_looked_for_in_another_parent(slow: Slow, root: Path) -> None:
     """Which has taken the path of the right one, and has one of the same name."""
     (root / "parent").mkdir()
-    slow.watching.watch(recursive=True)
-    (root / "mark").touch()
-    slow.read()
+    slow.watch_tree()
     (root / "parent" / "new").mkdir()
     (root / "parent" / "new" / "one").touch()
     (root / "parent").rename(root / "moved")
@@ -657,9 +657,7 @@ def test_a_folder_is_not_looked_for_in_another_parent(slow: Slow, root: Path) ->
 def test_a_folder_replaced_by_one_that_was_never_looked_at(slow: Slow, root: Path) -> None:
     """It came and went before anybody looked; the one it was moved onto had just been listed, and is gone."""
     (root / "from").mkdir()
-    slow.watching.watch(recursive=True)
-    (root / "mark").touch()
-    slow.read()
+    slow.watch_tree()
     (root / "to" / "same").mkdir(parents=True)
     slow.read()
     (root / "from" / "new").mkdir()
@@ -673,9 +671,7 @@ def test_a_folder_replaced_by_one_that_was_never_looked_at(slow: Slow, root: Pat
 def test_a_folder_never_is_in_itself(slow: Slow, root: Path) -> None:
     """Into another one, out again, and then that one into it: found in the last place, told of the first."""
     (root / "first" / "kept").mkdir(parents=True)
-    slow.watching.watch(recursive=True)
-    (root / "mark").touch()
-    slow.read()
+    slow.watch_tree()
     (root / "second").mkdir()
     (root / "second").rename(root / "first" / "second")
     (root / "first" / "second").rename(root / "second")
@@ -692,9 +688,7 @@ def test_a_half_from_a_folder_that_is_gone_is_nothing(slow: Slow, root: Path, tm
     """Its path belongs to another one by then."""
     (root / "folder").mkdir()
     (root / "folder" / "file").touch()
-    slow.watching.watch(recursive=True)
-    (root / "mark").touch()
-    slow.read()
+    slow.watch_tree()
     (root / "folder" / "file").rename(tmp_path / "file")
     (root / "folder").rename(tmp_path / "folder")
     (root / "folder").mkdir()

@@ -16,6 +16,7 @@ from tests.core.watching import Watching, listing, prepare, watching
 
 from nimloop_core import Loop
 from nimloop_core import filewatch as fw
+from nimloop_core._watch_snapshot import Tree
 
 assert sys.platform != "win32"  # for type checkers, to whom Windows has no such names
 
@@ -342,8 +343,6 @@ def test_a_slow_look_is_not_overtaken(polled: Watching, root: Path) -> None:
 
 def test_only_what_is_there_can_be_found(loop: Loop, root: Path) -> None:
     """Paths of a tree lead to what is known of them."""
-    from nimloop_core._watch_snapshot import Tree  # noqa: PLC0415 (private)
-
     (root / "a").mkdir()
     with fw.FileWatcher(loop, root, print, mechanism="polling") as watcher:
         tree = Tree(watcher, recursive=True)
@@ -354,8 +353,6 @@ def test_only_what_is_there_can_be_found(loop: Loop, root: Path) -> None:
 
 def test_a_folder_with_the_inode_number_of_a_file_is_new(loop: Loop, root: Path) -> None:
     """Numbers are used again at once, and of such a folder only the parent is known to have changed."""
-    from nimloop_core._watch_snapshot import Tree  # noqa: PLC0415 (private)
-
     (root / "a").touch()
     seen: list[fw.FileEvent] = []
     with fw.FileWatcher(loop, root, seen.append, mechanism="polling") as watcher:

@@ -219,15 +219,15 @@ class InotifyWatch:
         source = move.folder.folders.get(move.name) if move else None
         target = folder.folders.get(name)
         # Listed after the move, or before: then it is not what was listed.
+        told = listed and (not is_dir or self._folders.is_at(target, folder, name))
         if move is None or not move.known:
             self._folders.forget(source)
-            if not listed or (is_dir and not self._folders.is_at(target, folder, name)):
+            if not told:
                 self._appear(folder, name, is_dir=is_dir)
             elif not is_dir:
                 self._host.emit(MODIFIED, path)
             return
-        was_listed = listed and source is not None and source.wd < 0 and self._folders.is_at(target, folder, name)
-        if is_dir and source is not None and (was_listed or folder.is_in(source)):
+        if is_dir and source is not None and ((told and source.wd < 0) or folder.is_in(source)):
             # It was listed where it is now, with all that is in it: what is known of the old place is out of date. Or
             # its new parent was, where that is going to be: in this one itself. It will have been moved again by then.
             self._host.emit(DELETED, move.path, is_dir=True)
